@@ -1,0 +1,145 @@
+package engine
+
+import (
+	"fmt"
+	"log/slog"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/snapstore/snapstore/chunk"
+)
+
+// Defaults of Options.
+const (
+	// DefaultSnapshotLimit is what the Internet Computer allows since 2025;
+	// the first version of the interface allowed 1.
+	DefaultSnapshotLimit = 10
+	// DefaultSegmentSize is one cleaning's worth of work, about 0.1 s.
+	DefaultSegmentSize = 32 << 20
+	// DefaultPageCache and DefaultNodeCache bound the two read caches in bytes.
+	DefaultPageCache = 32 << 20
+	DefaultNodeCache = 16 << 20
+	// DefaultIndexCache is Pebble's block cache in bytes.
+	DefaultIndexCache = 16 << 20
+	// DefaultMaxDebt is how many reclaimable bytes may wait before takes do.
+	DefaultMaxDebt = 8 << 30
+	// DefaultMaxDrops is how many deleted versions may wait before takes do.
+	DefaultMaxDrops = 10_000
+	// DefaultDebtWait is how long a take waits for gc before ErrDebt.
+	DefaultDebtWait = 30 * time.Second
+	// DefaultBallast is kept back so that a full disk can still delete.
+	DefaultBallast = 4 << 20
+	// DefaultCleanBelow is the live share under which a segment is rewritten.
+	// Scattered death leaves old segments at about 0.72 live: at 0.6 almost
+	// nothing came back, at 0.8 with zstd 1.5 bytes were written for each one
+	// reclaimed.
+	DefaultCleanBelow = 0.80
+)
+
+// Options of Open and Create. The zero value of every field is its default,
+// and a nil *Options is all defaults.
+type Options struct {
+	// FS holds log and index alike; nil is the operating system's.
+	FS vfs.FS
+	// Logger gets what an operator should know; nil is silence.
+	Logger *slog.Logger
+	// SnapshotLimit is the most snapshots a canister may have.
+	SnapshotLimit int
+	// SegmentSize in bytes; takes effect at Create.
+	SegmentSize int64
+	// Codec compresses new groups; the zero value is s2. Use chunk.CodecRaw
+	// through NoCompression.
+	Codec chunk.Codec
+	// NoCompression stores pages as they are.
+	NoCompression bool
+	// PageCache, NodeCache and IndexCache are bounds in bytes.
+	PageCache, NodeCache, IndexCache int64
+	// MemTable is the index's memory in bytes before it writes a table;
+	// 0 is 64 MiB.
+	MemTable int64
+	// MaxDebt and MaxDrops bound what waits for gc, in bytes and in deleted
+	// versions; DebtWait is how long a take waits for it before ErrDebt.
+	MaxDebt  int64
+	MaxDrops int
+	DebtWait time.Duration
+	// CleanBelow is the live share of a segment under which it is rewritten,
+	// over 0 and below 1.
+	CleanBelow float64
+	// Ballast in bytes is the reserve for deleting on a full disk; negative
+	// is none.
+	Ballast int64
+	// NoBackground leaves all gc work to calls of GC.
+	NoBackground bool
+	// MinSequence makes Open refuse a store that is older: ErrRolledBack.
+	MinSequence uint64
+	// RebuildIndex makes Open throw the index away and build it anew.
+	RebuildIndex bool
+	// RebuildMemory bounds a rebuild's sort, in bytes; 0 is 64 MiB.
+	RebuildMemory int64
+	// IdleSync is after what time without commits the last batch is sealed
+	// off against being mistaken for a torn one; 0 is 200 ms.
+	IdleSync time.Duration
+}
+
+// withDefaults returns a copy with every zero value replaced.
+func (o *Options) withDefaults() Options {
+	var c Options
+	if o != nil {
+		c = *o
+	}
+	if c.FS == nil {
+		c.FS = vfs.Default
+	}
+	if c.Logger == nil {
+		c.Logger = slog.New(slog.DiscardHandler)
+	}
+	def(&c.SnapshotLimit, DefaultSnapshotLimit)
+	def(&c.SegmentSize, DefaultSegmentSize)
+	if c.Codec == chunk.CodecRaw && !c.NoCompression {
+		c.Codec = chunk.CodecS2
+	}
+	def(&c.PageCache, DefaultPageCache)
+	def(&c.NodeCache, DefaultNodeCache)
+	def(&c.IndexCache, DefaultIndexCache)
+	def(&c.MemTable, 64<<20)
+	def(&c.MaxDebt, DefaultMaxDebt)
+	def(&c.MaxDrops, DefaultMaxDrops)
+	def(&c.DebtWait, DefaultDebtWait)
+	def(&c.CleanBelow, DefaultCleanBelow)
+	def(&c.Ballast, DefaultBallast)
+	def(&c.RebuildMemory, 64<<20)
+	return c
+}
+
+func def[T comparable](p *T, v T) {
+	var zero T
+	if *p == zero {
+		*p = v
+	}
+}
+
+// Validate says what is out of range, before anything is opened.
+func (o *Options) Validate() error {
+	c := o.withDefaults()
+	switch {
+	case c.SnapshotLimit < 1 || c.SnapshotLimit > 1024:
+		return fmt.Errorf("snapshot limit %d, want 1 to 1024: %w", c.SnapshotLimit, ErrInvalid)
+	case c.SegmentSize < 64<<10 || c.SegmentSize > 1<<30:
+		return fmt.Errorf("segment size %d, want 64 KiB to 1 GiB: %w", c.SegmentSize, ErrInvalid)
+	case !(c.CleanBelow > 0 && c.CleanBelow < 1):
+		return fmt.Errorf("clean below %v, want a share between 0 and 1: %w", c.CleanBelow, ErrInvalid)
+	case c.PageCache < 0 || c.NodeCache < 0 || c.IndexCache < 0 || c.MemTable < 64<<10 || c.RebuildMemory < 1<<20:
+		return fmt.Errorf("a cache is negative or too small: %w", ErrInvalid)
+	case c.MaxDebt < 0 || c.MaxDrops < 0 || c.DebtWait < 0:
+		return fmt.Errorf("a debt limit is negative: %w", ErrInvalid)
+	}
+	return nil
+}
+
+// String lists what is set, for logs and bug reports.
+func (o *Options) String() string {
+	c := o.withDefaults()
+	return fmt.Sprintf("snapshot-limit=%d segment-size=%d codec=%s page-cache=%d node-cache=%d index-cache=%d memtable=%d max-debt=%d max-drops=%d debt-wait=%s clean-below=%.2f ballast=%d background=%t",
+		c.SnapshotLimit, c.SegmentSize, c.Codec, c.PageCache, c.NodeCache, c.IndexCache, c.MemTable,
+		c.MaxDebt, c.MaxDrops, c.DebtWait, c.CleanBelow, c.Ballast, !c.NoBackground)
+}
