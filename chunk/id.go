@@ -11,10 +11,13 @@ import (
 // PageSize is the unit of everything: addressing, hashing, deduplication.
 const PageSize = 4096
 
+// IDSize is the length of an ID in bytes.
+const IDSize = 32
+
 // An ID names content: a page by its unkeyed BLAKE3-256, never truncated.
 // The zero ID stands for a page of zeros (and, in trees, for an all-zero
 // subtree); nothing is ever stored under it.
-type ID [32]byte
+type ID [IDSize]byte
 
 // zeroPage is what the zero ID stands for.
 var zeroPage [PageSize]byte
