@@ -1,0 +1,203 @@
+package manifest
+
+import (
+	"context"
+	"errors"
+	"math/bits"
+	"slices"
+
+	"github.com/snapstore/snapstore/chunk"
+)
+
+// maxSlots is how many versions one walk compares.
+const maxSlots = 5
+
+// slots is what each version of a walk has at a place; unused ones are zero.
+type slots [maxSlots]ref
+
+// rule is what a walk is for.
+type rule interface {
+	// prune tells whether nothing at or below p matters. It may rewrite v
+	// where that changes no answer, so that less is read.
+	prune(p Place, v *slots) bool
+	// visit is called for each place left, children before parents.
+	visit(p Place, v *slots) error
+	// bad is told of a node at p that can not be read. After nil the walk goes
+	// on with everything below it unreadable in the slots that had it.
+	bad(p Place, v *slots, unread *NodeError) error
+}
+
+// errStop ends a walk that is not finished and not wrong.
+var errStop = errors.New("stop")
+
+// walker walks several versions at once, place by place. A node that several
+// of them have at one place is read once.
+type walker struct {
+	ctx  context.Context
+	g    Getter
+	from Place // places before it are not visited; nodes there are read only on the way to it
+	rule rule
+}
+
+// outcome is the end of a walk.
+type outcome struct{ err error }
+
+// finish hands a real error on and swallows errStop.
+func (o outcome) finish(report func(error)) {
+	if o.err != nil && !errors.Is(o.err, errStop) {
+		report(o.err)
+	}
+}
+
+// versions walks whole versions, given by their manifests' IDs.
+func (w *walker) versions(ids [maxSlots]chunk.ID) error {
+	p := manifestPlace()
+	var v slots
+	for i, id := range ids {
+		if !id.IsZero() {
+			v[i] = ref{id: id}
+		}
+	}
+	if p.Compare(w.from) < 0 || w.rule.prune(p, &v) {
+		return nil
+	}
+	if w.from.Compare(p) < 0 {
+		if err := w.sections(p, v); err != nil {
+			return err
+		}
+	}
+	return w.rule.visit(p, &v)
+}
+
+// sections walks what is below the manifests.
+func (w *walker) sections(p Place, v slots) error {
+	var manifests [maxSlots]*Manifest
+	below := v
+	for i, r := range v {
+		if r.isZero() {
+			continue
+		}
+		if j := slices.Index(v[:i], r); j >= 0 {
+			manifests[i], below[i] = manifests[j], below[j]
+			continue
+		}
+		m, err := Load(w.ctx, w.g, r.id)
+		if err != nil {
+			if err := w.unread(p, &below, r, err); err != nil {
+				return err
+			}
+			continue
+		}
+		manifests[i] = m
+	}
+	var all []Section
+	for _, m := range manifests {
+		if m != nil {
+			for _, s := range m.Sections {
+				all = append(all, s.Section)
+			}
+		}
+	}
+	slices.SortFunc(all, Section.Compare)
+	for _, s := range slices.Compact(all) {
+		var roots slots
+		for i, m := range manifests {
+			if m != nil {
+				root, _ := m.Section(s)
+				roots[i] = rootRef(root)
+			} else if below[i].unknown() {
+				roots[i] = below[i]
+			}
+		}
+		if err := w.trees(s, roots).err; err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// trees walks one section of each version, given by the roots.
+func (w *walker) trees(s Section, roots slots) outcome {
+	var top uint8
+	for _, r := range roots {
+		if !r.isZero() && !r.unknown() {
+			top = max(top, r.height)
+		}
+	}
+	if top == 0 {
+		return outcome{}
+	}
+	return outcome{w.tree(treePlace(s, top, 0), roots)}
+}
+
+func (w *walker) tree(p Place, v slots) error {
+	if p.Compare(w.from) < 0 || w.rule.prune(p, &v) {
+		return nil
+	}
+	if p.height > 0 && w.from.Compare(p) < 0 {
+		if err := w.children(p, v); err != nil {
+			return err
+		}
+	}
+	return w.rule.visit(p, &v)
+}
+
+func (w *walker) children(p Place, v slots) error {
+	if err := w.ctx.Err(); err != nil {
+		return err
+	}
+	var f [maxSlots]family
+	var known uint16
+	below := v
+	for i, r := range v {
+		if r.isZero() {
+			continue
+		}
+		if j := slices.Index(v[:i], r); j >= 0 {
+			f[i] = f[j]
+			continue
+		}
+		var err error
+		if f[i], err = open(w.ctx, w.g, p, r); err != nil {
+			if err := w.unread(p, &below, r, err); err != nil {
+				return err
+			}
+			f[i] = family{whole: ref{r.id, unreadable}}
+		}
+		known |= f[i].known()
+	}
+	for ; known != 0; known &= known - 1 {
+		i := bits.TrailingZeros16(known)
+		var c slots
+		for j := range f {
+			c[j] = f[j].child(i)
+		}
+		if err := w.tree(p.child(i), c); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// unread marks every slot that has r as unreadable from here down, and asks
+// the rule whether to go on.
+func (w *walker) unread(p Place, below *slots, r ref, err error) error {
+	if halts(w.ctx, err) {
+		return err
+	}
+	var e *NodeError
+	if !errors.As(err, &e) {
+		e = &NodeError{Place: p, ID: r.id, Err: err}
+	}
+	for i := range below {
+		if below[i] == r {
+			below[i].height = unreadable
+		}
+	}
+	return w.rule.bad(p, below, e)
+}
+
+// ignoreNodes is the part of rules that want every node readable.
+type ignoreNodes struct{}
+
+func (ignoreNodes) bad(_ Place, _ *slots, unread *NodeError) error { return unread }
