@@ -1,0 +1,145 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"sync/atomic"
+
+	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/gc"
+	"github.com/snapstore/snapstore/internal/record"
+	"github.com/snapstore/snapstore/internal/seglog"
+)
+
+// change is a canister record on its way into the log. It travels as the tag
+// of its request to the committer's callback.
+type change struct {
+	ent    *entry
+	rec    *record.Record
+	writer *chunk.Writer // nil when the record brings no data
+	raw    []byte
+	// ended is called when the record is applied, or the commit has failed.
+	ended func()
+}
+
+// commit makes the record durable, and visible on return. The writer is
+// closed, and ended called, once the batch is applied; on an error at once.
+func (e *Engine) commit(ctx context.Context, c *change, reserve bool) (seglog.Sequence, error) {
+	fail := func(err error) (seglog.Sequence, error) {
+		if c.writer != nil {
+			c.writer.Close()
+		}
+		if c.ended != nil {
+			c.ended()
+		}
+		return 0, translate(err)
+	}
+	var err error
+	if c.raw, err = c.rec.Encode(); err != nil {
+		return fail(fmt.Errorf("%w: %w", ErrInvalid, err))
+	}
+	req := &seglog.Request{
+		Records: []seglog.NewRecord{{Key: c.ent.id.Bytes(), RecordSeq: c.rec.Seq, Payload: c.raw}},
+		Reserve: reserve, Tag: c,
+	}
+	if c.writer != nil {
+		if req.Frames, req.Ranges, err = c.writer.Finish(); err != nil {
+			return fail(err)
+		}
+	}
+	seq, err := e.log.Commit(ctx, req)
+	if err != nil {
+		return fail(err)
+	}
+	return seq, nil
+}
+
+// onCommit runs in the committer, batch by batch in order, after the sync and
+// before the callers are answered: what is synced becomes visible here.
+func (e *Engine) onCommit(done seglog.Committed) {
+	b := &gc.Batch{Seq: done.Seq, Hash: done.Hash}
+	var after []func()
+	for _, req := range done.Requests {
+		switch t := req.Tag.(type) {
+		case *change:
+			if t.writer != nil {
+				b.Placed = append(b.Placed, e.published(t.writer.Placements(req.Locs))...)
+				after = append(after, func() { t.writer.Close() })
+			}
+			e.publish(t.ent, t.rec, done.Seq)
+			b.Records = append(b.Records, gc.Record{Key: t.ent.id.Bytes(), Seq: t.rec.Seq, Loc: req.RecordLocs[0], Payload: t.raw})
+			if t.ended != nil {
+				after = append(after, t.ended)
+			}
+		case *gc.Commit:
+			b.Moves = append(b.Moves, t.Moves...)
+			for i, r := range req.Records {
+				b.Records = append(b.Records, gc.Record{Key: r.Key, Seq: r.RecordSeq, Loc: req.RecordLocs[i], Payload: r.Payload, Moved: true})
+			}
+			if t.Done != nil {
+				after = append(after, t.Done)
+			}
+		}
+	}
+	b.Done = func() {
+		for _, f := range after {
+			f()
+		}
+		e.gc.Kick()
+	}
+	e.early.mu.Lock()
+	defer e.early.mu.Unlock()
+	if !e.early.running {
+		e.early.queue = append(e.early.queue, b)
+		return
+	}
+	e.applier.Enqueue(b)
+}
+
+// commitMoves is how cleaning reaches the log.
+func (e *Engine) commitMoves(ctx context.Context, req *seglog.Request, c *gc.Commit) (seglog.Sequence, error) {
+	req.Tag = c
+	return e.log.Commit(ctx, req)
+}
+
+// publish makes a synced record the one that List, Load and the next
+// operation see.
+func (e *Engine) publish(ent *entry, rec *record.Record, seq seglog.Sequence) {
+	e.mu.Lock()
+	ent.rec, ent.seq, ent.damaged = rec, seq, nil
+	e.mu.Unlock()
+}
+
+// both calls f once two sides are done with the ticket: the operation, which
+// may still read the state it began with, and the applier.
+func both(f func()) func() {
+	var n atomic.Int32
+	return func() {
+		if n.Add(1) == 2 {
+			f()
+		}
+	}
+}
+
+// translate turns errors of lower rooms into the sentinels of this one.
+func translate(err error) error {
+	if err == nil {
+		return nil
+	}
+	for _, t := range []struct{ from, to error }{
+		{seglog.ErrNoStore, ErrNoStore},
+		{seglog.ErrNewerFormat, ErrNewerFormat},
+		{seglog.ErrRolledBack, ErrRolledBack},
+		{seglog.ErrNoSpace, ErrNoSpace},
+		{seglog.ErrReadOnly, ErrReadOnly},
+		{seglog.ErrClosed, ErrClosed},
+		{seglog.ErrDamaged, ErrCorrupt},
+		{record.ErrMalformed, ErrDamaged},
+	} {
+		if errors.Is(err, t.from) && !errors.Is(err, t.to) {
+			return fmt.Errorf("%w: %w", t.to, err)
+		}
+	}
+	return err
+}

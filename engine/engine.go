@@ -1,0 +1,292 @@
+// Package engine is the public interface of snapstore: a content-addressed
+// snapshot store for canisters, embedded in a replica.
+//
+// The nouns. An Engine is an open store. A Canister is live state: sections of
+// Memory over a durable head, and metadata. A Take makes a Snapshot of it,
+// which is immutable; a Load makes a snapshot the live state; an Upload is a
+// snapshot filled from outside. GC gives back what nothing names.
+//
+// What is durable when: Take, Load, Delete, Checkpoint, CreateCanister,
+// DeleteCanister, Upload and Flush are durable, in one atomic step each, when
+// they return, and visible to other calls from that moment. Writes to a Memory
+// are durable at the canister's next Take or Checkpoint. After a crash an
+// operation that had not returned is wholly there or wholly absent.
+//
+// Concurrency: every method may be called from any goroutine. Operations of
+// one canister go one after another, those of different canisters in parallel.
+// Readers block nobody.
+//
+// The package never ends the process, never writes to standard error, and
+// panics on no input and no disk error. It knows nothing of Candid, cycles,
+// controllers or HTTP.
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"path"
+	"sync"
+	"sync/atomic"
+
+	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/gc"
+	"github.com/snapstore/snapstore/internal/index"
+	"github.com/snapstore/snapstore/internal/seglog"
+)
+
+// Engine is an open store.
+type Engine struct {
+	dir string
+	o   Options
+
+	lock    io.Closer
+	log     *seglog.Log
+	idx     *index.Index
+	store   *chunk.Store
+	counter *gc.Counter
+	applier *gc.Applier
+	gc      *gc.Collector
+	tickets gc.Tickets
+
+	mu    sync.RWMutex // guards table and the entries' fields
+	table map[CanisterID]*entry
+	live  sync.Mutex // guards the making of Canisters
+
+	recovery recovery
+	early    earlyBatches
+	lost     lostPages
+	counters *counters
+	closing  atomic.Bool
+	closed   sync.Once
+	closeErr error
+}
+
+// earlyBatches keeps batches that the log writes of itself before the applier
+// runs.
+type earlyBatches struct {
+	mu      sync.Mutex
+	running bool
+	queue   []*gc.Batch
+}
+
+// Create makes an empty store in dir, which is made where it is missing.
+func Create(dir string, o *Options) error {
+	return opError("create "+dir, CanisterID{}, SnapshotID{}, create(dir, o))
+}
+
+func create(dir string, opts *Options) error {
+	if err := opts.Validate(); err != nil {
+		return err
+	}
+	o := opts.withDefaults()
+	if ok, err := seglog.Exists(o.FS, dir); err != nil {
+		return err
+	} else if ok {
+		return fmt.Errorf("%s holds a store: %w", dir, ErrExists)
+	}
+	if err := o.FS.MkdirAll(dir, 0o700); err != nil {
+		return err
+	}
+	err := seglog.Create(seglog.CreateOptions{FS: o.FS, Dir: dir, SegmentSize: o.SegmentSize})
+	if errors.Is(err, seglog.ErrExists) {
+		err = fmt.Errorf("%w: %w", ErrExists, err)
+	}
+	return translate(err)
+}
+
+// Open opens a store: it recovers what was synced, replays what the index
+// lacks, or builds the index anew when it is missing, damaged or too old. Only
+// one Engine at a time can have a store open.
+func Open(dir string, o *Options) (*Engine, error) {
+	e, err := open(dir, o)
+	if err != nil {
+		return nil, opError("open "+dir, CanisterID{}, SnapshotID{}, err)
+	}
+	return e, nil
+}
+
+func open(dir string, opts *Options) (_ *Engine, err error) {
+	if err := opts.Validate(); err != nil {
+		return nil, err
+	}
+	e := &Engine{dir: dir, o: opts.withDefaults(), table: map[CanisterID]*entry{}, counters: newCounters()}
+	if ok, err := seglog.Exists(e.o.FS, dir); err != nil {
+		return nil, err
+	} else if !ok {
+		return nil, fmt.Errorf("%s: %w", dir, ErrNoStore)
+	}
+	if e.lock, err = e.o.FS.Lock(path.Join(dir, "LOCK")); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrLocked, err)
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, e.release())
+		}
+	}()
+	e.log, err = seglog.Open(seglog.Options{
+		FS: e.o.FS, Dir: dir, Logger: e.o.Logger, Ballast: max(e.o.Ballast, 0), IdleDelay: e.o.IdleSync,
+		MinSequence: seglog.Sequence(e.o.MinSequence), OnCommit: e.onCommit,
+	})
+	if err != nil {
+		return nil, translate(err)
+	}
+	if err := e.recover(context.Background()); err != nil {
+		return nil, translate(err)
+	}
+	return e, nil
+}
+
+// Close waits for what is under way, and releases the store. Calls after it
+// fail with ErrClosed. What was committed is durable already; Close makes the
+// next Open quicker.
+func (e *Engine) Close() error {
+	e.closed.Do(func() {
+		e.closing.Store(true)
+		// Operations under way hold their canister; new ones see closing.
+		e.mu.RLock()
+		entries := make([]*entry, 0, len(e.table))
+		for _, ent := range e.table {
+			entries = append(entries, ent)
+		}
+		e.mu.RUnlock()
+		for _, ent := range entries {
+			_ = ent.lock(context.Background())
+			ent.unlock()
+		}
+		e.closeErr = opError("close", CanisterID{}, SnapshotID{}, translate(e.release()))
+	})
+	return e.closeErr
+}
+
+// flushAfter is how many bytes of log may be left for the next Open to replay
+// before Close writes the index out: a quarter of a second's worth.
+const flushAfter = 32 << 20
+
+// flushSegments is how many segments may be left to replay: each costs a file
+// to be opened.
+const flushSegments = 64
+
+func (e *Engine) release() error {
+	var errs []error
+	e.lost.stop()
+	if e.gc != nil {
+		e.gc.Close()
+	}
+	if e.applier != nil {
+		e.applier.Close()
+	}
+	if e.idx != nil && e.idx.Untrusted() == nil && e.replayLeft() {
+		errs = append(errs, e.idx.Flush())
+	}
+	if e.log != nil {
+		errs = append(errs, e.log.Close())
+	}
+	if e.idx != nil {
+		errs = append(errs, e.idx.Close())
+	}
+	if e.lock != nil {
+		errs = append(errs, e.lock.Close())
+	}
+	return errors.Join(errs...)
+}
+
+// replayLeft tells whether the next Open would have much to replay.
+func (e *Engine) replayLeft() bool {
+	durable := e.idx.DurableWatermark()
+	var bytes int64
+	var segments int
+	for _, s := range e.log.Segments() {
+		if uint64(s.LastSeq) > durable || s.LastSeq == 0 && !s.Sealed {
+			bytes += s.Size
+			segments++
+		}
+	}
+	return bytes > flushAfter || segments > flushSegments
+}
+
+// Sequence is that of the newest durable batch: hand it to Options.MinSequence
+// to refuse an older copy of the store.
+func (e *Engine) Sequence() uint64 {
+	seq, _ := e.log.Last()
+	return uint64(seq)
+}
+
+// Dir is where the store is.
+func (e *Engine) Dir() string { return e.dir }
+
+// Log gives the log, for inspection.
+func (e *Engine) Log() *seglog.Log { return e.log }
+
+// Entry looks a chunk or node up in the index, for inspection.
+func (e *Engine) Entry(id Root) (index.Entry, bool, error) { return e.idx.Get(index.ID(id)) }
+
+// Node reads an encoded node or manifest, verified, for inspection.
+func (e *Engine) Node(ctx context.Context, id Root) ([]byte, error) { return e.store.Node(ctx, id) }
+
+// Page reads a page into dst, verified, for inspection.
+func (e *Engine) Page(id Root, dst []byte) error { return e.store.Page(id, dst) }
+
+// DumpIndex writes every key of the index as text, in order: two rebuilds of
+// one log write the same.
+func (e *Engine) DumpIndex(w io.Writer) error {
+	if err := e.applier.Wait(context.Background(), seglog.Sequence(e.Sequence())); err != nil {
+		return err
+	}
+	return e.idx.Dump(w)
+}
+
+// lostPages hands damage met by readers to the counter, off their path.
+type lostPages struct {
+	mu      sync.Mutex
+	pending map[chunk.ID]struct{}
+	busy    bool
+	stopped bool
+	wg      sync.WaitGroup
+}
+
+// lostAtOnce bounds what waits to be marked; more is found again when read.
+const lostAtOnce = 1 << 16
+
+func (l *lostPages) add(id chunk.ID, mark func([]chunk.ID)) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.stopped || len(l.pending) >= lostAtOnce {
+		return
+	}
+	if l.pending == nil {
+		l.pending = map[chunk.ID]struct{}{}
+	}
+	l.pending[id] = struct{}{}
+	if l.busy {
+		return
+	}
+	l.busy = true
+	l.wg.Add(1)
+	go func() {
+		defer l.wg.Done()
+		for {
+			l.mu.Lock()
+			ids := make([]chunk.ID, 0, len(l.pending))
+			for id := range l.pending {
+				ids = append(ids, id)
+			}
+			clear(l.pending)
+			if len(ids) == 0 {
+				l.busy = false
+				l.mu.Unlock()
+				return
+			}
+			l.mu.Unlock()
+			mark(ids)
+		}
+	}()
+}
+
+func (l *lostPages) stop() {
+	l.mu.Lock()
+	l.stopped = true
+	l.mu.Unlock()
+	l.wg.Wait()
+}

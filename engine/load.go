@@ -1,0 +1,227 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"slices"
+	"time"
+
+	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/internal/record"
+	"github.com/snapstore/snapstore/manifest"
+)
+
+// Load makes a snapshot the live state. Every page that differs from the
+// durable state, or is dirty, is read and verified first: damage there refuses
+// the load and nothing has changed. On return the new state is durable; what
+// was written since the last commit is gone. The snapshot stays; an uploaded
+// one can not be changed any more.
+func (c *Canister) Load(ctx context.Context, id SnapshotID, o LoadOptions) (LoadResult, error) {
+	began := time.Now()
+	res, err := c.load(ctx, id, o)
+	res.Duration = time.Since(began)
+	c.e.counters.observe(opLoad, began, err)
+	return res, opError("load", c.id, id, err)
+}
+
+func (c *Canister) load(ctx context.Context, id SnapshotID, o LoadOptions) (LoadResult, error) {
+	var res LoadResult
+	if id.Canister != c.id {
+		if !o.FromOtherCanister {
+			return res, fmt.Errorf("%w: allow loading from another canister if you mean it", ErrOtherCanister)
+		}
+		// Its own step first, so that no operation ever holds two canisters.
+		if err := c.e.freeze(ctx, id); err != nil {
+			return res, err
+		}
+		src, err := c.e.pin(ctx, id)
+		if err != nil {
+			return res, err
+		}
+		defer src.Close()
+	}
+	op, err := c.begin(ctx)
+	if err != nil {
+		return res, err
+	}
+	defer op.end()
+
+	_, from, err := c.e.lookup(id.Canister)
+	if err != nil {
+		return res, err
+	}
+	if id.Canister == c.id {
+		from = op.rec
+	}
+	snap, err := find(from, id)
+	if err != nil {
+		return res, err
+	}
+	next := op.rec.Clone()
+	next.Head, next.HeadLogical = snap.Root, snap.Logical
+	if o.Host != nil {
+		next.Host = o.Host
+	}
+	if id.Canister == c.id {
+		if u := c.uploads[id.Local]; u != nil && u.dirty() {
+			ub, err := op.addUpload(ctx, u)
+			if err != nil {
+				return res, err
+			}
+			next.Head, snap.Root = ub.root, ub.root
+		}
+		i := slices.IndexFunc(next.Snapshots, func(s record.Snapshot) bool { return s.Local == id.Local })
+		next.Snapshots[i].Root, next.Snapshots[i].Mutable = snap.Root, false
+	}
+	m, err := c.e.manifest(ctx, snap.Root)
+	if err != nil {
+		return res, locate(err, id.Canister, id, Section{}, 0)
+	}
+
+	// Nobody writes from the check to the end: what is checked is what changes.
+	c.gate.Lock()
+	defer c.gate.Unlock()
+	if err := c.writable(); err != nil {
+		return res, err
+	}
+	if res.Pages, err = c.checkLoad(ctx, op.rec.Head, snap.Root, m, id); err != nil {
+		return res, err
+	}
+	seq, err := op.commit(ctx, next)
+	if err != nil {
+		return res, err
+	}
+	c.fill(m)
+	if id.Canister == c.id {
+		if u := c.uploads[id.Local]; u != nil {
+			delete(c.uploads, id.Local)
+			u.shut(ErrImmutable)
+		}
+	}
+	res.Sequence = uint64(seq)
+	return res, nil
+}
+
+// checkLoad reads and verifies what the load will bring: the pages that differ
+// between the durable head and the snapshot, and those dirty in memory.
+func (c *Canister) checkLoad(ctx context.Context, head, root chunk.ID, m *manifest.Manifest, id SnapshotID) (uint64, error) {
+	v := verifier{e: c.e, ctx: ctx, id: id}
+	for d, err := range manifest.Diff(ctx, c.e.store, head, root) {
+		if err != nil {
+			return 0, locate(err, id.Canister, id, d.Section, d.Page)
+		}
+		if err := v.add(d.Section, d.Page, d.B); err != nil {
+			return 0, err
+		}
+	}
+	for _, r := range m.Sections {
+		mem := c.sections[r.Section]
+		if mem == nil {
+			continue
+		}
+		var dirty []uint64
+		for page := range mem.top.all() {
+			if page < pagesOf(r.Size) {
+				dirty = append(dirty, page)
+			}
+		}
+		ids := make([]chunk.ID, len(dirty))
+		if err := manifest.Leaves(ctx, c.e.store, r, dirty, ids); err != nil {
+			return 0, locate(err, id.Canister, id, r.Section, 0)
+		}
+		for i, page := range dirty {
+			if err := v.add(r.Section, page, ids[i]); err != nil {
+				return 0, err
+			}
+		}
+	}
+	return v.pages, v.flush()
+}
+
+// verifier reads pages in windows and keeps none of them.
+type verifier struct {
+	e     *Engine
+	ctx   context.Context
+	id    SnapshotID
+	refs  []chunk.PageRef
+	where []PageDiff
+	buf   []byte
+	pages uint64
+}
+
+// verifyWindow is how many pages are planned and read at a time: 4 MiB.
+const verifyWindow = 1024
+
+func (v *verifier) add(s Section, page uint64, id chunk.ID) error {
+	v.pages++
+	if id.IsZero() {
+		return nil
+	}
+	if v.buf == nil {
+		v.buf = make([]byte, verifyWindow*PageSize)
+	}
+	n := len(v.refs)
+	v.refs = append(v.refs, chunk.PageRef{ID: id, Dst: v.buf[n*PageSize : (n+1)*PageSize]})
+	v.where = append(v.where, PageDiff{Section: s, Page: page, B: id})
+	if len(v.refs) == verifyWindow {
+		return v.flush()
+	}
+	return nil
+}
+
+func (v *verifier) flush() error {
+	err := v.e.store.Pages(v.ctx, v.refs)
+	if err != nil {
+		// Name the place: look for the first page that can not be read.
+		for i, r := range v.refs {
+			if perr := v.e.store.Page(r.ID, r.Dst); perr != nil {
+				err = locate(perr, v.id.Canister, v.id, v.where[i].Section, v.where[i].Page)
+				break
+			}
+		}
+	}
+	v.refs, v.where = v.refs[:0], v.where[:0]
+	return err
+}
+
+// freeze makes an uploaded snapshot unchangeable; others are so already.
+func (e *Engine) freeze(ctx context.Context, id SnapshotID) error {
+	_, rec, err := e.lookup(id.Canister)
+	if err != nil {
+		return err
+	}
+	if s, err := find(rec, id); err != nil || !s.Mutable {
+		return err
+	}
+	src, err := e.canister(id.Canister)
+	if err != nil {
+		return err
+	}
+	op, err := src.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer op.end()
+	next := op.rec.Clone()
+	i := slices.IndexFunc(next.Snapshots, func(s record.Snapshot) bool { return s.Local == id.Local })
+	if i < 0 {
+		return fmt.Errorf("snapshot %s: %w", id, ErrNotFound)
+	}
+	u := src.uploads[id.Local]
+	if u != nil && u.dirty() {
+		b, err := op.addUpload(ctx, u)
+		if err != nil {
+			return err
+		}
+		next.Snapshots[i].Root = b.root
+	}
+	next.Snapshots[i].Mutable = false
+	if _, err := op.commit(ctx, next); err != nil {
+		return err
+	}
+	if u != nil {
+		delete(src.uploads, id.Local)
+		u.shut(ErrImmutable)
+	}
+	return nil
+}

@@ -1,0 +1,383 @@
+package engine
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"path"
+	"time"
+
+	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/gc"
+	"github.com/snapstore/snapstore/internal/index"
+	"github.com/snapstore/snapstore/internal/record"
+	"github.com/snapstore/snapstore/internal/seglog"
+	"github.com/snapstore/snapstore/manifest"
+)
+
+// recovery says what Open had to do.
+type recovery struct {
+	rebuilt  string // why the index was built anew; empty if it was not
+	batches  int
+	duration time.Duration
+	bad      int // nodes that could not be read while counting
+}
+
+func (e *Engine) indexOptions() index.Options {
+	return index.Options{
+		FS: e.o.FS, Dir: path.Join(e.dir, "index"), StoreID: e.log.StoreID(),
+		CacheSize: e.o.IndexCache, MemTableSize: uint64(e.o.MemTable), Logger: e.o.Logger,
+		Floor: uint64(e.log.Floor()), Check: e.checkWatermark,
+	}
+}
+
+// checkWatermark refuses an index that is ahead of the log, or of another one.
+func (e *Engine) checkWatermark(seq uint64, hash [32]byte) error {
+	have, ok, err := e.log.HashAt(seglog.Sequence(seq))
+	switch {
+	case err != nil:
+		return err
+	case !ok:
+		return fmt.Errorf("the log has no batch %d", seq)
+	case have != seglog.Hash(hash):
+		return fmt.Errorf("batch %d of the log is another one", seq)
+	}
+	return nil
+}
+
+// recover brings index and canister table to the end of the log and starts
+// the goroutines. The log is started first: from then on nothing it accepted
+// can be lost again, so the index never gets ahead of it.
+func (e *Engine) recover(ctx context.Context) error {
+	began := time.Now()
+	idx, err := e.openIndex()
+	if err != nil {
+		return err
+	}
+	e.idx = idx
+	if err := e.log.Start(ctx); err != nil {
+		return err
+	}
+	if e.idx == nil {
+		if err := e.rebuild(ctx); err != nil {
+			return err
+		}
+	}
+	if err := e.makeStore(lookup{e.idx}); err != nil {
+		return err
+	}
+	for r := range e.idx.Records() {
+		if err := e.enter(r.Key, r.Payload); err != nil {
+			return err
+		}
+	}
+	if e.counter, err = gc.NewCounter(e.idx, e.store, e.alive, e.o.Logger); err != nil {
+		return err
+	}
+	if err := e.replay(ctx); err != nil {
+		return err
+	}
+	if err := e.idx.Untrusted(); err != nil {
+		return err
+	}
+	e.applier = gc.NewApplier(e.counter, e.watermark(), e.o.Logger)
+	e.gc = gc.NewCollector(e.log, e.idx, e.store, e.counter, e.applier, &e.tickets, gc.CollectorOptions{
+		CleanBelow: e.o.CleanBelow, MoveCodec: e.moveCodec(), SegmentSize: e.o.SegmentSize,
+		Reading: e.reading, Commit: e.commitMoves, Logger: e.o.Logger,
+	})
+	e.tickets.OnEnd(e.gc.Kick)
+	e.early.mu.Lock()
+	for _, b := range e.early.queue {
+		if b.Seq > e.watermark() {
+			e.applier.Enqueue(b)
+		}
+	}
+	e.early.running, e.early.queue = true, nil
+	e.early.mu.Unlock()
+	if !e.o.NoBackground {
+		e.gc.Start()
+		e.gc.Kick()
+	}
+	e.recovery.duration = time.Since(began)
+	return nil
+}
+
+// moveCodec recompresses what survives: it is cold.
+func (e *Engine) moveCodec() chunk.Codec {
+	if e.o.Codec == chunk.CodecRaw {
+		return chunk.CodecRaw
+	}
+	return chunk.CodecZstd
+}
+
+func (e *Engine) watermark() seglog.Sequence {
+	seq, _ := e.idx.Watermark()
+	return seglog.Sequence(seq)
+}
+
+// openIndex gives nil when it has to be built anew.
+func (e *Engine) openIndex() (*index.Index, error) {
+	if e.o.RebuildIndex {
+		e.recovery.rebuilt = "asked for"
+		return nil, nil
+	}
+	idx, err := index.Open(e.indexOptions())
+	var stale *index.StaleError
+	if errors.As(err, &stale) {
+		e.recovery.rebuilt = stale.Reason
+		e.o.Logger.Warn("index is built anew", "reason", stale.Reason, "error", stale.Err)
+		return nil, nil
+	}
+	return idx, err
+}
+
+// alive tells whether the log still has a segment.
+func (e *Engine) alive(segment uint64) bool { return e.log.Has(seglog.SegmentID(segment)) }
+
+func (e *Engine) makeStore(l chunk.Lookup) (err error) {
+	e.store, err = chunk.NewStore(chunk.StoreOptions{
+		Index: l, Log: e.log, NodeID: manifest.NodeID, PageCacheBytes: e.o.PageCache, NodeCacheBytes: e.o.NodeCache,
+		Alive: e.alive,
+		OnLost: func(id chunk.ID, err error) {
+			e.counters.lost.Add(1)
+			e.o.Logger.Error("chunk is damaged", "chunk", id.String(), "error", err)
+			if e.counter != nil {
+				e.lost.add(id, func(ids []chunk.ID) { _ = e.counter.MarkLost(ids) })
+			}
+		},
+	})
+	return err
+}
+
+// lookup serves reads even from an index that is not trusted: what is read is
+// verified, so a wrong answer costs a try and not the truth.
+type lookup struct{ *index.Index }
+
+// enter puts a record into the canister table if it is the newest.
+func (e *Engine) enter(key, payload []byte) error {
+	rec, err := record.Decode(payload)
+	if err != nil {
+		return err
+	}
+	id, err := CanisterIDFromBytes(key)
+	if err != nil {
+		return err
+	}
+	ent := e.table[id]
+	if ent == nil {
+		ent = newEntry(id)
+		e.table[id] = ent
+	}
+	if rec.Seq >= ent.seen {
+		ent.rec, ent.seen, ent.damaged = rec, rec.Seq, nil
+	}
+	return nil
+}
+
+// damage notes a record that can not be read, unless a copy of it, or a newer
+// one, is known.
+func (e *Engine) damage(key []byte, seq uint64, err error) {
+	id, kerr := CanisterIDFromBytes(key)
+	if kerr != nil {
+		return
+	}
+	ent := e.table[id]
+	if ent == nil {
+		ent = newEntry(id)
+		e.table[id] = ent
+	}
+	if seq > ent.seen {
+		ent.seen, ent.damaged = seq, err
+		e.o.Logger.Error("canister record is damaged", "canister", id.String(), "record", seq, "error", err)
+	}
+}
+
+// replay applies every batch that the index has not seen.
+func (e *Engine) replay(ctx context.Context) error {
+	return e.log.Replay(ctx, e.watermark(), func(in *seglog.Batch) error {
+		e.recovery.batches++
+		b := &gc.Batch{Seq: in.Seq, Hash: in.Hash}
+		if err := e.replayFrames(in, b); err != nil {
+			return err
+		}
+		for _, r := range in.Records {
+			if r.Damaged != nil {
+				e.damage(r.Key, r.RecordSeq, r.Damaged)
+				continue
+			}
+			if err := e.enter(r.Key, r.Payload); err != nil {
+				e.damage(r.Key, r.RecordSeq, err)
+				continue
+			}
+			b.Records = append(b.Records, gc.Record{Key: bytes.Clone(r.Key), Seq: r.RecordSeq, Loc: r.Loc, Payload: bytes.Clone(r.Payload), Moved: r.Moved})
+		}
+		return e.counter.Apply(ctx, b)
+	})
+}
+
+// published makes placements findable until their batch is applied.
+func (e *Engine) published(p []chunk.Placement) []chunk.ID {
+	e.store.Publish(p)
+	ids := make([]chunk.ID, len(p))
+	for i := range p {
+		ids[i] = p[i].ID
+	}
+	return ids
+}
+
+// replayFrames publishes where a batch put its pages and nodes. Damaged frames
+// are left out: what only they hold will be named and not stored.
+func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
+	var buf []byte
+	var moves []seglog.FrameInfo
+	places := func(loc seglog.Loc) ([]chunk.Placement, error) {
+		kind, payload, err := e.log.ReadFrame(loc, buf)
+		if err != nil {
+			return nil, err
+		}
+		buf = payload
+		return gc.FramePlacements(kind, loc, payload)
+	}
+	for _, f := range in.Frames {
+		if f.Damaged != nil {
+			continue
+		}
+		switch {
+		case f.Kind == seglog.KindMove:
+			moves = append(moves, f)
+		case f.Stream != seglog.StreamMoved:
+			p, err := places(f.Loc)
+			if err != nil {
+				if errors.Is(err, seglog.ErrDamaged) {
+					continue
+				}
+				return err
+			}
+			b.Placed = append(b.Placed, e.published(p)...)
+		}
+	}
+	for _, f := range moves {
+		_, payload, err := e.log.ReadFrame(f.Loc, nil)
+		if err != nil {
+			if errors.Is(err, seglog.ErrDamaged) {
+				continue
+			}
+			return err
+		}
+		victim, frames, err := gc.DecodeMove(payload)
+		if err != nil {
+			return err
+		}
+		m := gc.Move{Victim: victim}
+		for _, loc := range frames {
+			p, err := places(loc)
+			if errors.Is(err, seglog.ErrDamaged) || errors.Is(err, seglog.ErrSegmentGone) {
+				continue
+			}
+			if err != nil {
+				return err
+			}
+			m.Places = append(m.Places, p...)
+		}
+		b.Moves = append(b.Moves, m)
+	}
+	return nil
+}
+
+// rebuild makes the index from the log alone, in bounded memory: where
+// everything is from every frame, how often it is introduced from the newest
+// record of every canister.
+func (e *Engine) rebuild(ctx context.Context) error {
+	if err := index.Destroy(e.indexOptions()); err != nil {
+		return err
+	}
+	rb, err := index.NewRebuilder(e.indexOptions(), index.RebuildOptions{Memory: e.o.RebuildMemory})
+	if err != nil {
+		return err
+	}
+	defer rb.Abort()
+	seq, hash := e.log.Last()
+	for f, err := range e.log.Scan(ctx) {
+		if err != nil {
+			return err
+		}
+		if f.Damaged != nil || f.Kind != seglog.KindGroup && f.Kind != seglog.KindNodes {
+			continue
+		}
+		places, err := gc.FramePlacements(f.Kind, f.Loc, f.Payload)
+		if err != nil {
+			e.o.Logger.Error("frame holds nothing that can be read", "frame", f.Loc.String(), "error", err)
+			continue
+		}
+		for _, p := range places {
+			if err := rb.AddLocation(index.ID(p.ID), p.Loc, p.Node); err != nil {
+				return err
+			}
+		}
+	}
+	if err := rb.FinishLocations(); err != nil {
+		return err
+	}
+	newest, err := e.newestRecords(ctx, seq)
+	if err != nil {
+		return err
+	}
+	if err := e.makeStore(rebuilding{rb}); err != nil {
+		return err
+	}
+	defer func() { e.store = nil }()
+	for _, key := range sortedKeys(newest) {
+		bad := func(id chunk.ID, err error) {
+			e.recovery.bad++
+			e.o.Logger.Error("node can not be read", "node", id.String(), "error", err)
+		}
+		if err := gc.Rebuild(ctx, rb, e.store, []byte(key), newest[key], bad); err != nil {
+			return err
+		}
+	}
+	e.idx, err = rb.Finish(uint64(seq), hash)
+	return err
+}
+
+// newestRecords finds the newest readable record of every canister, and notes
+// those whose newest can not be read: their chunks stay counted by the record
+// before, which is never served.
+func (e *Engine) newestRecords(ctx context.Context, upTo seglog.Sequence) (map[string]index.Record, error) {
+	newest := map[string]index.Record{}
+	err := e.log.Replay(ctx, 0, func(in *seglog.Batch) error {
+		if in.Seq > upTo {
+			return nil
+		}
+		for _, r := range in.Records {
+			err := r.Damaged
+			if err == nil {
+				_, err = record.Decode(r.Payload)
+			}
+			if err != nil {
+				e.damage(r.Key, r.RecordSeq, err)
+				continue
+			}
+			if err := e.enter(r.Key, r.Payload); err != nil {
+				return err
+			}
+			if have, ok := newest[string(r.Key)]; !ok || r.RecordSeq >= have.RecordSeq {
+				newest[string(r.Key)] = index.Record{
+					RecordSeq: r.RecordSeq, Segment: uint64(r.Loc.Segment), Offset: r.Loc.Offset, Length: r.Loc.Length, Payload: bytes.Clone(r.Payload),
+				}
+			}
+		}
+		return nil
+	})
+	return newest, err
+}
+
+// rebuilding is the look-up of an index that is being built.
+type rebuilding struct{ rb *index.Rebuilder }
+
+func (r rebuilding) Get(id index.ID) (index.Entry, bool, error) {
+	loc, ok, err := r.rb.Lookup(id)
+	return index.Entry{Location: loc, Count: 1}, ok, err
+}
+
+func (r rebuilding) MayContain(index.ID) bool { return true }

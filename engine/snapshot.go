@@ -1,0 +1,230 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"iter"
+	"sync"
+
+	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/internal/record"
+	"github.com/snapstore/snapstore/manifest"
+)
+
+// Snapshot reads a snapshot. While it is open the snapshot's bytes stay, even
+// when it is deleted; close it. Methods are safe for concurrent use.
+type Snapshot struct {
+	e    *Engine
+	id   SnapshotID
+	info SnapshotInfo
+	m    *manifest.Manifest
+	once sync.Once
+	mu   sync.RWMutex
+	done bool
+}
+
+// Snapshot opens a snapshot for reading.
+func (e *Engine) Snapshot(ctx context.Context, id SnapshotID) (*Snapshot, error) {
+	s, err := e.pin(ctx, id)
+	return s, opError("open snapshot", id.Canister, id, err)
+}
+
+func (e *Engine) pin(ctx context.Context, id SnapshotID) (*Snapshot, error) {
+	ent, _, err := e.lookup(id.Canister)
+	if err != nil {
+		return nil, err
+	}
+	e.mu.Lock()
+	var snap record.Snapshot
+	if ent.rec == nil {
+		err = ErrDamaged
+	} else {
+		snap, err = find(ent.rec, id)
+	}
+	if err == nil {
+		ent.readers[id.Local]++
+		e.counters.readers.Add(1)
+	}
+	e.mu.Unlock()
+	if err != nil {
+		return nil, err
+	}
+	s := &Snapshot{e: e, id: id, info: snapshotInfo(id.Canister, snap)}
+	if s.m, err = e.manifest(ctx, snap.Root); err != nil {
+		s.Close()
+		return nil, locate(err, id.Canister, id, Section{}, 0)
+	}
+	return s, nil
+}
+
+// Close lets the snapshot go.
+func (s *Snapshot) Close() error {
+	s.once.Do(func() {
+		s.mu.Lock()
+		s.done = true
+		s.mu.Unlock()
+		s.e.mu.Lock()
+		if ent := s.e.table[s.id.Canister]; ent != nil {
+			if ent.readers[s.id.Local]--; ent.readers[s.id.Local] <= 0 {
+				delete(ent.readers, s.id.Local)
+			}
+		}
+		s.e.mu.Unlock()
+		s.e.counters.readers.Add(-1)
+		s.e.gc.Kick()
+	})
+	return nil
+}
+
+// Info describes the snapshot.
+func (s *Snapshot) Info() SnapshotInfo { return s.info }
+
+// Detail adds what its manifest holds.
+func (s *Snapshot) Detail() SnapshotDetail {
+	return SnapshotDetail{SnapshotInfo: s.info, Sections: s.m.Sections, Metadata: s.m.Meta}
+}
+
+// Sections lists the sections with size and root, in order.
+func (s *Snapshot) Sections() []SectionRoot { return s.m.Sections }
+
+// Section opens a section for reading.
+func (s *Snapshot) Section(sec Section) (*SectionReader, error) {
+	for _, r := range s.m.Sections {
+		if r.Section == sec {
+			return &SectionReader{s: s, root: r}, nil
+		}
+	}
+	return nil, opError("read "+sec.String(), s.id.Canister, s.id, fmt.Errorf("the snapshot has no section %s: %w", sec, ErrNotFound))
+}
+
+// SectionReader reads one section of a snapshot; every page is verified.
+type SectionReader struct {
+	s    *Snapshot
+	root SectionRoot
+}
+
+// Size in bytes.
+func (r *SectionReader) Size() int64 { return int64(r.root.Size) }
+
+// ReadAt implements io.ReaderAt.
+func (r *SectionReader) ReadAt(p []byte, off int64) (int, error) {
+	if off < 0 {
+		return 0, fmt.Errorf("read at %d: %w", off, ErrInvalid)
+	}
+	if uint64(off) >= r.root.Size {
+		return 0, io.EOF
+	}
+	var eof error
+	if rest := r.root.Size - uint64(off); uint64(len(p)) > rest {
+		p, eof = p[:rest], io.EOF
+	}
+	n := 0
+	for chunkOfPages, err := range r.windows(context.Background(), uint64(off), uint64(len(p))) {
+		if err != nil {
+			return n, err
+		}
+		n += copy(p[n:], chunkOfPages)
+	}
+	return n, eof
+}
+
+// WriteTo implements io.WriterTo: it streams the section, each stored group
+// decoded once a window.
+func (r *SectionReader) WriteTo(w io.Writer) (int64, error) {
+	return r.Copy(context.Background(), w, 0, r.root.Size)
+}
+
+// Copy streams length bytes from off on.
+func (r *SectionReader) Copy(ctx context.Context, w io.Writer, off, length uint64) (int64, error) {
+	if off > r.root.Size {
+		off = r.root.Size
+	}
+	length = min(length, r.root.Size-off)
+	var n int64
+	for b, err := range r.windows(ctx, off, length) {
+		if err != nil {
+			return n, err
+		}
+		m, err := w.Write(b)
+		n += int64(m)
+		if err != nil {
+			return n, err
+		}
+	}
+	return n, nil
+}
+
+// windows yields the bytes from off on, in pieces that stay valid until the
+// next one.
+func (r *SectionReader) windows(ctx context.Context, off, length uint64) iter.Seq2[[]byte, error] {
+	return func(yield func([]byte, error) bool) {
+		if length == 0 {
+			return
+		}
+		end := off + length
+		buf := make([]byte, min(verifyWindow, pagesOf(end)-off/PageSize)*PageSize)
+		for at := off; at < end; {
+			first := at / PageSize
+			pages := min(uint64(len(buf)/PageSize), pagesOf(end)-first)
+			b := buf[:pages*PageSize]
+			if err := r.fill(ctx, first, b); err != nil {
+				yield(nil, opError("read "+r.root.Section.String(), r.s.id.Canister, r.s.id, err))
+				return
+			}
+			b = b[at-first*PageSize : min(uint64(len(b)), end-first*PageSize)]
+			if !yield(b, nil) {
+				return
+			}
+			at += uint64(len(b))
+		}
+	}
+}
+
+// fill reads whole pages from first on.
+func (r *SectionReader) fill(ctx context.Context, first uint64, b []byte) error {
+	r.s.mu.RLock()
+	defer r.s.mu.RUnlock()
+	if r.s.done || r.s.e.closing.Load() {
+		return ErrClosed
+	}
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	clear(b)
+	v := verifier{e: r.s.e, ctx: ctx, id: r.s.id}
+	n := uint64(len(b) / PageSize)
+	for p, err := range manifest.Pages(ctx, r.s.e.store, r.root, first, first+n) {
+		if err != nil {
+			return locate(err, r.s.id.Canister, r.s.id, r.root.Section, p.Index)
+		}
+		i := p.Index - first
+		v.refs = append(v.refs, chunk.PageRef{ID: p.ID, Dst: b[i*PageSize : (i+1)*PageSize]})
+		v.where = append(v.where, PageDiff{Section: r.root.Section, Page: p.Index, B: p.ID})
+	}
+	return v.flush()
+}
+
+// Diff yields the pages in which two snapshots differ, in order, without
+// reading pages; A and B are zero where a page is all zeros.
+func (e *Engine) Diff(ctx context.Context, a, b SnapshotID) iter.Seq2[PageDiff, error] {
+	return func(yield func(PageDiff, error) bool) {
+		sa, err := e.pin(ctx, a)
+		if err != nil {
+			yield(PageDiff{}, opError("diff", a.Canister, a, err))
+			return
+		}
+		defer sa.Close()
+		sb, err := e.pin(ctx, b)
+		if err != nil {
+			yield(PageDiff{}, opError("diff", b.Canister, b, err))
+			return
+		}
+		defer sb.Close()
+		for d, err := range manifest.Diff(ctx, e.store, sa.info.Root, sb.info.Root) {
+			if !yield(d, opError("diff", b.Canister, b, err)) || err != nil {
+				return
+			}
+		}
+	}
+}

@@ -1,0 +1,265 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/manifest"
+)
+
+// space is a set of sections and metadata over a durable manifest: the live
+// state of a canister, or an upload.
+type space struct {
+	e  *Engine
+	id CanisterID
+	// snapshot is what an upload fills; zero for live state.
+	snapshot SnapshotID
+
+	// gate is held by every write, shared, and by a seal alone, so that all
+	// sections are sealed at one moment.
+	gate     sync.RWMutex
+	sections map[Section]*Memory
+	meta     Metadata
+	closed   error
+}
+
+// fill makes the space equal to a manifest. The caller holds the gate, or is
+// the only one to know s.
+func (s *space) fill(m *manifest.Manifest) {
+	old := s.sections
+	s.sections = make(map[Section]*Memory, len(m.Sections))
+	for _, root := range m.Sections {
+		mem := old[root.Section]
+		if mem == nil {
+			mem = newMemory(s, root)
+		} else {
+			mem.reset(root)
+		}
+		s.sections[root.Section] = mem
+		delete(old, root.Section)
+	}
+	for _, mem := range old {
+		mem.reset(SectionRoot{Section: mem.section})
+		s.sections[mem.section] = mem
+	}
+	s.meta = m.Meta
+}
+
+// open says whether the space may be read.
+func (s *space) open() error {
+	if s.e.closing.Load() {
+		return ErrClosed
+	}
+	return nil
+}
+
+// writable says whether it may be written; the caller holds the gate.
+func (s *space) writable() error {
+	if s.closed != nil {
+		return s.closed
+	}
+	return s.open()
+}
+
+// located adds to a damage report where the caller met it.
+func (s *space) located(err error, section Section, page uint64) error {
+	return locate(err, s.id, s.snapshot, section, page)
+}
+
+func locate(err error, c CanisterID, snap SnapshotID, section Section, page uint64) error {
+	var ce *CorruptionError
+	if errors.As(err, &ce) {
+		ce.Canister, ce.Section, ce.Page = c.String(), section.String(), page
+		if !snap.IsZero() {
+			ce.Snapshot = snap.String()
+		}
+	}
+	return err
+}
+
+// memory finds a section, or makes it with size 0.
+func (s *space) memory(section Section) (*Memory, error) {
+	if _, err := manifest.ParseSection(section.String()); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	if err := s.writable(); err != nil {
+		return nil, err
+	}
+	m := s.sections[section]
+	if m == nil {
+		if len(s.sections) >= manifest.MaxSections {
+			return nil, fmt.Errorf("%d sections are the most: %w", manifest.MaxSections, ErrInvalid)
+		}
+		m = newMemory(s, SectionRoot{Section: section})
+		s.sections[section] = m
+	}
+	return m, nil
+}
+
+// list names the sections in order.
+func (s *space) list() []Section {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	out := make([]Section, 0, len(s.sections))
+	for sec := range s.sections {
+		out = append(out, sec)
+	}
+	slices.SortFunc(out, Section.Compare)
+	return out
+}
+
+// sealed is the state of a space at one moment, ready to be made durable.
+type sealed struct {
+	s        *space
+	sections []sealedSection
+	meta     Metadata
+	pause    time.Duration
+	settled  bool
+}
+
+// seal freezes the state; writers go on after a moment, which is the pause.
+func (s *space) seal() (*sealed, error) {
+	began := time.Now()
+	s.gate.Lock()
+	defer s.gate.Unlock()
+	if err := s.writable(); err != nil {
+		return nil, err
+	}
+	out := &sealed{s: s, meta: s.meta}
+	for _, m := range s.sections {
+		out.sections = append(out.sections, m.seal())
+	}
+	slices.SortFunc(out.sections, func(a, b sealedSection) int { return a.m.section.Compare(b.m.section) })
+	out.pause = time.Since(began)
+	return out, nil
+}
+
+// undo gives every sealed page back. It does nothing after settle.
+func (z *sealed) undo() {
+	if z == nil || z.settled {
+		return
+	}
+	for _, sec := range z.sections {
+		sec.m.unseal()
+	}
+	z.settled = true
+}
+
+// settle makes what was built the base of the live state.
+func (z *sealed) settle(m *manifest.Manifest) {
+	roots := map[Section]SectionRoot{}
+	for _, r := range m.Sections {
+		roots[r.Section] = r
+	}
+	for _, sec := range z.sections {
+		root, ok := roots[sec.m.section]
+		if !ok {
+			root = SectionRoot{Section: sec.m.section}
+		}
+		sec.m.settle(root)
+	}
+	z.settled = true
+}
+
+// built is a state whose pages, nodes and manifest are in a writer.
+type built struct {
+	manifest *manifest.Manifest
+	root     chunk.ID
+	stats    PageStats
+}
+
+// build writes what the sealed state adds to the store into w.
+func (z *sealed) build(ctx context.Context, w *chunk.Writer, source manifest.Source, takenAt time.Time) (*built, error) {
+	e := z.s.e
+	out := &built{manifest: &manifest.Manifest{Meta: z.meta}}
+	out.manifest.Meta.Source = source
+	out.manifest.Meta.TakenAt = uint64(takenAt.UnixNano())
+	for _, sec := range z.sections {
+		root, st, err := e.buildSection(ctx, w, sec)
+		if err != nil {
+			return nil, locate(err, z.s.id, z.s.snapshot, sec.m.section, 0)
+		}
+		addStats(&out.stats, st)
+		if root.Size > 0 {
+			out.manifest.Sections = append(out.manifest.Sections, root)
+		}
+	}
+	return out, e.addManifest(w, out)
+}
+
+func (e *Engine) addManifest(w *chunk.Writer, out *built) error {
+	enc, err := out.manifest.Encode()
+	if err != nil {
+		return fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	if out.root, err = manifest.NodeID(enc); err != nil {
+		return err
+	}
+	e.store.CacheNode(out.root, enc)
+	return w.AddNode(out.root, enc)
+}
+
+// buildSection writes one section's dirty pages and the nodes above them.
+func (e *Engine) buildSection(ctx context.Context, w *chunk.Writer, sec sealedSection) (SectionRoot, PageStats, error) {
+	emit := func(id chunk.ID, node []byte) error {
+		e.store.CacheNode(id, node)
+		return w.AddNode(id, node)
+	}
+	base := sec.base
+	if sec.low < pagesOf(base.Size) {
+		// The section was cut to less than its base and may have grown again:
+		// what lay beyond must not come back.
+		var err error
+		if base, err = manifest.NewBuilder(ctx, e.store, base, min(base.Size, sec.low*PageSize), emit).Finish(); err != nil {
+			return SectionRoot{}, PageStats{}, err
+		}
+	}
+	b := manifest.NewBuilder(ctx, e.store, base, sec.size, emit)
+	limit := pagesOf(base.Size)
+	leaves := func(pages []uint64, out []chunk.ID) error {
+		n := 0
+		for n < len(pages) && pages[n] < limit {
+			n++
+		}
+		clear(out)
+		if n == 0 {
+			return nil
+		}
+		return manifest.Leaves(ctx, e.store, base, pages[:n], out[:n])
+	}
+	st, err := w.Ingest(ctx, pageSeq(sec.pages), leaves, b.Set)
+	if err != nil {
+		return SectionRoot{}, st, err
+	}
+	root, err := b.Finish()
+	root.Section = sec.m.section
+	return root, st, err
+}
+
+func pageSeq(t *pageTable) iter.Seq2[uint64, []byte] {
+	return func(yield func(uint64, []byte) bool) {
+		for i, p := range t.all() {
+			if !yield(i, p[:]) {
+				return
+			}
+		}
+	}
+}
+
+func addStats(a *PageStats, b PageStats) {
+	a.Pages += b.Pages
+	a.Zero += b.Zero
+	a.Unchanged += b.Unchanged
+	a.Shared += b.Shared
+	a.New += b.New
+	a.RawBytes += b.RawBytes
+	a.StoredBytes += b.StoredBytes
+}

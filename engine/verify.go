@@ -1,0 +1,321 @@
+package engine
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"iter"
+	"time"
+
+	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/gc"
+	"github.com/snapstore/snapstore/internal/index"
+	"github.com/snapstore/snapstore/internal/seglog"
+	"github.com/snapstore/snapstore/manifest"
+)
+
+// Verify checks the store and yields every problem it finds, each with all
+// that is known of where; the sequence ends early only on an error, which is
+// yielded last. It reads what is durable; other operations go on meanwhile,
+// except that counting waits while counts are compared.
+//
+// Checked are: the log as it was met since Open; that every canister record
+// can be read, and that the logical sizes in it are those of the manifests;
+// that every stored count is the one recomputed from the records, with nothing
+// stored that nothing names; that every node can be read; and every page, each
+// once for each run of versions that share it, unless NoData.
+func (e *Engine) Verify(ctx context.Context, o VerifyOptions) iter.Seq2[Problem, error] {
+	return func(yield func(Problem, error) bool) {
+		began := time.Now()
+		err := e.verify(ctx, o, func(p Problem) bool {
+			e.counters.problems.Add(1)
+			return yield(p, nil)
+		})
+		if errors.Is(err, errStopped) {
+			return
+		}
+		e.counters.observe(opVerify, began, err)
+		if err != nil {
+			yield(Problem{}, opError("verify", CanisterID{}, SnapshotID{}, translate(err)))
+		}
+	}
+}
+
+// errStopped: the caller has seen enough.
+var errStopped = errors.New("stopped by the caller")
+
+func (e *Engine) verify(ctx context.Context, o VerifyOptions, yield func(Problem) bool) error {
+	if e.closing.Load() {
+		return ErrClosed
+	}
+	report := func(p Problem) error {
+		if !yield(p) {
+			return errStopped
+		}
+		return ctx.Err()
+	}
+	if err := e.applier.Wait(ctx, seglog.Sequence(e.Sequence())); err != nil {
+		return err
+	}
+	for _, d := range e.log.Damage() {
+		p := Problem{Kind: ProblemLog, File: d.File, Offset: int64(d.Offset), Detail: d.String()}
+		if err := report(p); err != nil {
+			return err
+		}
+	}
+	if err := e.idx.Untrusted(); err != nil {
+		if err := report(Problem{Kind: ProblemIndex, Detail: err.Error() + "; the next open builds it anew"}); err != nil {
+			return err
+		}
+	} else if err := e.verifyCounts(ctx, report); err != nil {
+		return err
+	}
+	v := &check{e: e, ctx: ctx, o: o, report: report, began: time.Now(), seen: manifest.NewSeen(maxSeen)}
+	if o.Progress != nil || o.Rate > 0 {
+		v.total = e.logicalTotal()
+	}
+	for info, err := range e.Canisters() {
+		if err != nil && info.ID.IsZero() {
+			return err
+		}
+		if err := v.canister(ctx, info.ID); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// verifyCounts recomputes every count from the canisters' records.
+func (e *Engine) verifyCounts(ctx context.Context, report func(Problem) error) error {
+	var found []Problem
+	cmp, err := e.idx.NewComparison(index.RebuildOptions{Memory: e.o.RebuildMemory})
+	if err != nil {
+		return err
+	}
+	defer cmp.Abort()
+	err = e.counter.Compare(ctx, e.store, cmp, func(m index.Mismatch) error {
+		p := Problem{Chunk: chunk.ID(m.ID), Detail: m.String()}
+		switch {
+		case m.Stored == 0 && !m.Present:
+			p.Kind = ProblemMissing
+		case m.Want == 0:
+			p.Kind = ProblemLeak
+		default:
+			p.Kind = ProblemCount
+		}
+		found = append(found, p)
+		if len(found) >= maxProblems {
+			return errStopped
+		}
+		return nil
+	}, func(key []byte, id chunk.ID, err error) {
+		c, _ := CanisterIDFromBytes(key)
+		found = append(found, Problem{Kind: ProblemNode, Canister: c, Chunk: id, Detail: err.Error()})
+	})
+	if err != nil && !errors.Is(err, errStopped) {
+		return err
+	}
+	for _, p := range found {
+		if err := report(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// maxSeen is how many nodes are remembered as checked: about 16 MiB. A node
+// that was forgotten is checked again.
+const maxSeen = 1 << 18
+
+// maxProblems bounds what is kept of one comparison of counts.
+const maxProblems = 100_000
+
+func (e *Engine) logicalTotal() int64 {
+	var sum uint64
+	e.mu.RLock()
+	defer e.mu.RUnlock()
+	for _, ent := range e.table {
+		if ent.rec != nil {
+			sum += ent.rec.HeadLogical + ent.rec.Logical()
+		}
+	}
+	return int64(min(sum, 1<<62))
+}
+
+// check walks versions and reads their pages.
+type check struct {
+	e      *Engine
+	ctx    context.Context
+	o      VerifyOptions
+	report func(Problem) error
+	began  time.Time
+	done   int64
+	read   int64
+	total  int64
+	seen   *manifest.Seen
+}
+
+// canister checks every version of a canister.
+func (v *check) canister(ctx context.Context, id CanisterID) error {
+	_, rec, err := v.e.lookup(id)
+	if err != nil {
+		if errors.Is(err, ErrDamaged) {
+			return v.report(Problem{Kind: ProblemRecord, Canister: id, Detail: err.Error()})
+		}
+		if errors.Is(err, ErrNotFound) {
+			return nil
+		}
+		return err
+	}
+	for _, s := range rec.Snapshots {
+		sid := SnapshotID{Canister: id, Local: s.Local}
+		pin, err := v.e.pin(ctx, sid)
+		if errors.Is(err, ErrNotFound) {
+			continue // deleted meanwhile
+		}
+		if err != nil {
+			if err := v.version(sid, s.Logical, s.Root, id); err != nil {
+				return err
+			}
+			continue
+		}
+		err = v.version(sid, s.Logical, pin.info.Root, id)
+		pin.Close()
+		if err != nil {
+			return err
+		}
+	}
+	if rec.Head.IsZero() {
+		return nil
+	}
+	return v.version(SnapshotID{}, rec.HeadLogical, rec.Head, id)
+}
+
+type badNode struct {
+	section Section
+	page    uint64
+	id      chunk.ID
+	err     error
+}
+
+// version checks one version, leaving out what lies below nodes that were
+// checked already.
+func (v *check) version(id SnapshotID, logical uint64, root chunk.ID, c CanisterID) error {
+	m, err := v.e.manifest(v.ctx, root)
+	if err != nil {
+		return v.problem(ProblemNode, c, id, Section{}, 0, root, err)
+	}
+	if size := m.LogicalSize(); size != logical {
+		p := Problem{Kind: ProblemLogical, Canister: c, Snapshot: id, Detail: fmt.Sprintf("recorded %d bytes, the manifest has %d", logical, size)}
+		if err := v.report(p); err != nil {
+			return err
+		}
+	}
+	defer func() { v.done += int64(min(logical, 1<<62)); v.progress() }()
+	var refs []chunk.PageRef
+	var where []PageDiff
+	var buf []byte
+	var bad []badNode
+	flush := func() error {
+		if len(refs) == 0 {
+			return nil
+		}
+		err := v.e.store.Pages(v.ctx, refs)
+		v.pace(int64(len(refs)) * PageSize)
+		if err != nil {
+			if v.ctx.Err() != nil {
+				return v.ctx.Err()
+			}
+			for i, r := range refs {
+				if perr := v.e.store.Page(r.ID, r.Dst); perr != nil {
+					if err := v.problem(ProblemPage, c, id, where[i].Section, where[i].Page, r.ID, perr); err != nil {
+						return err
+					}
+				}
+			}
+		}
+		refs, where = refs[:0], where[:0]
+		return nil
+	}
+	err = manifest.Walk(v.ctx, v.e.store, root, manifest.WalkOptions{
+		Seen: v.seen,
+		Visit: func(p manifest.Place, chunkID chunk.ID) error {
+			if v.o.NoData || !p.IsPage() {
+				return nil
+			}
+			if buf == nil {
+				buf = make([]byte, verifyWindow*PageSize)
+			}
+			n := len(refs)
+			refs = append(refs, chunk.PageRef{ID: chunkID, Dst: buf[n*PageSize : (n+1)*PageSize]})
+			where = append(where, PageDiff{Section: p.Section(), Page: p.Index(), B: chunkID})
+			if len(refs) == verifyWindow {
+				return flush()
+			}
+			return nil
+		},
+		Bad: func(p manifest.Place, node chunk.ID, err error) {
+			from, _ := p.Pages()
+			bad = append(bad, badNode{p.Section(), from, node, err})
+		},
+	})
+	if err != nil {
+		return err
+	}
+	for _, b := range bad {
+		if err := v.problem(ProblemNode, c, id, b.section, b.page, b.id, b.err); err != nil {
+			return err
+		}
+	}
+	return flush()
+}
+
+func (v *check) problem(kind ProblemKind, c CanisterID, id SnapshotID, s Section, page uint64, chunkID chunk.ID, err error) error {
+	if cerr := v.ctx.Err(); cerr != nil {
+		return cerr
+	}
+	if errors.Is(err, ErrClosed) || v.e.closing.Load() {
+		return ErrClosed
+	}
+	p := Problem{Kind: kind, Canister: c, Snapshot: id, Page: page, Chunk: chunkID, Detail: err.Error()}
+	if s.Kind != 0 {
+		p.Section = s.String()
+	}
+	var ce *CorruptionError
+	if errors.As(err, &ce) {
+		p.File, p.Offset = "log/"+seglog.SegmentID(ce.Segment).String()+".seg", int64(ce.Offset)
+	}
+	return v.report(p)
+}
+
+// pace keeps reading under the rate that was asked for.
+func (v *check) pace(n int64) {
+	v.read += n
+	v.progress()
+	if v.o.Rate <= 0 {
+		return
+	}
+	due := time.Duration(float64(v.read) / float64(v.o.Rate) * float64(time.Second))
+	if ahead := due - time.Since(v.began); ahead > 0 {
+		select {
+		case <-v.ctx.Done():
+		case <-time.After(ahead):
+		}
+	}
+}
+
+func (v *check) progress() {
+	if v.o.Progress != nil {
+		v.o.Progress(min(v.done+v.read, v.total), v.total)
+	}
+}
+
+// GC drops, destroys and cleans until nothing is left to do, also what lies in
+// open segments, and returns what came of it. Snapshots that readers hold stay.
+func (e *Engine) GC(ctx context.Context, o GCOptions) (GCReport, error) {
+	if e.closing.Load() {
+		return gc.Report{}, opError("gc", CanisterID{}, SnapshotID{}, ErrClosed)
+	}
+	r, err := e.gc.Collect(ctx, o)
+	return r, opError("gc", CanisterID{}, SnapshotID{}, translate(err))
+}

@@ -1,0 +1,466 @@
+package gc
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/internal/index"
+	"github.com/snapstore/snapstore/internal/seglog"
+)
+
+// Commit is what the committer's callback needs to know of a request that
+// cleaning made.
+type Commit struct {
+	Moves []Move
+	Done  func()
+}
+
+// CollectorOptions configure a Collector.
+type CollectorOptions struct {
+	// CleanBelow is the live share under which a sealed segment is rewritten.
+	CleanBelow float64
+	// MoveCodec recompresses what is moved: it has survived, so it is cold.
+	MoveCodec chunk.Codec
+	// SegmentSize is that of a full segment, to tell small ones.
+	SegmentSize int64
+	// Reading says whether a snapshot of a canister is held by a reader.
+	Reading func(key []byte, local uint64) bool
+	// Commit hands a request to the log so that its batch reaches the applier.
+	Commit func(ctx context.Context, req *seglog.Request, c *Commit) (seglog.Sequence, error)
+	Logger *slog.Logger
+}
+
+// Collector runs drops, limbo and cleaning, in the background or when asked.
+// Safe for concurrent use: one pass works at a time.
+type Collector struct {
+	o       CollectorOptions
+	log     *seglog.Log
+	idx     *index.Index
+	store   *chunk.Store
+	counter *Counter
+	applier *Applier
+	tickets *Tickets
+
+	pass   sync.Mutex // held by the pass that works
+	kick   chan struct{}
+	stop   context.CancelFunc
+	done   chan struct{}
+	totals totals
+}
+
+type totals struct {
+	dropped, destroyed, segments, cleaned, quarantined, reclaimed, written atomic.Int64
+}
+
+// Report is what a pass did, and what is left.
+type Report struct {
+	VersionsDropped int64 `json:"versions_dropped"`
+	ChunksDestroyed int64 `json:"chunks_destroyed"`
+	SegmentsDropped int64 `json:"segments_dropped"`
+	SegmentsCleaned int64 `json:"segments_cleaned"`
+	Quarantined     int64 `json:"segments_quarantined"`
+	BytesReclaimed  int64 `json:"bytes_reclaimed"`
+	BytesWritten    int64 `json:"bytes_written"`
+	LogBytes        int64 `json:"log_bytes"`
+	LiveBytes       int64 `json:"live_bytes"`
+	// Held versions wait for a reader to close.
+	Held int `json:"versions_held"`
+}
+
+// Options of a pass that somebody waits for.
+type Options struct {
+	// DryRun changes nothing and reports what waits.
+	DryRun bool
+	// Progress is called after each unit of work.
+	Progress func(Report)
+}
+
+// NewCollector makes a collector; Start begins its background work.
+func NewCollector(log *seglog.Log, idx *index.Index, store *chunk.Store, counter *Counter, applier *Applier, tickets *Tickets, o CollectorOptions) *Collector {
+	return &Collector{o: o, log: log, idx: idx, store: store, counter: counter, applier: applier, tickets: tickets, kick: make(chan struct{}, 1)}
+}
+
+// Start begins background work; Close ends it.
+func (g *Collector) Start() {
+	ctx, cancel := context.WithCancel(context.Background())
+	g.stop, g.done = cancel, make(chan struct{})
+	go func() {
+		defer close(g.done)
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-g.kick:
+			}
+			if err := g.background(ctx); err != nil && ctx.Err() == nil {
+				g.o.Logger.Error("gc stopped", "error", err)
+			}
+		}
+	}()
+}
+
+// Kick asks for a background pass; it never blocks.
+func (g *Collector) Kick() {
+	select {
+	case g.kick <- struct{}{}:
+	default:
+	}
+}
+
+// Close ends background work and waits for it.
+func (g *Collector) Close() {
+	if g.stop != nil {
+		g.stop()
+		<-g.done
+	}
+}
+
+// pace is how long background work rests for each moment it worked. More rest
+// was measured to prolong gc without helping takes.
+const pace = 1
+
+func (g *Collector) background(ctx context.Context) error {
+	g.pass.Lock()
+	defer g.pass.Unlock()
+	rest := func(began time.Time) {
+		select {
+		case <-ctx.Done():
+		case <-time.After(min(pace*time.Since(began), 100*time.Millisecond)):
+		}
+	}
+	for {
+		began := time.Now()
+		worked, finished, err := g.counter.DropStep(ctx, g.o.Reading)
+		if err != nil {
+			return err
+		}
+		if finished {
+			g.totals.dropped.Add(1)
+		}
+		if !worked {
+			break
+		}
+		rest(began)
+	}
+	if err := g.emptyLimbo(ctx, false); err != nil {
+		return err
+	}
+	tried := map[seglog.SegmentID]bool{}
+	for ctx.Err() == nil {
+		began := time.Now()
+		v, ok := first(g.victims(false), tried)
+		if !ok {
+			return nil
+		}
+		if err := g.reclaim(ctx, v, false); err != nil {
+			return err
+		}
+		rest(began)
+	}
+	return ctx.Err()
+}
+
+// first gives the emptiest victim that was not tried in this pass, and marks it.
+func first(all []victim, tried map[seglog.SegmentID]bool) (victim, bool) {
+	for _, v := range all {
+		if !tried[v.id] {
+			tried[v.id] = true
+			return v, true
+		}
+	}
+	return victim{}, false
+}
+
+// Collect does everything there is to do, sealing and cleaning open segments
+// too, and returns when it is done. What a reader holds stays.
+func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
+	if o.DryRun {
+		return g.report(Report{}), nil
+	}
+	g.pass.Lock()
+	defer g.pass.Unlock()
+	before := g.snapshotTotals()
+	report := func() Report { return g.report(before) }
+	progress := func() {
+		if o.Progress != nil {
+			o.Progress(report())
+		}
+	}
+	if err := g.waitApplied(ctx); err != nil {
+		return report(), err
+	}
+	for {
+		worked, finished, err := g.counter.DropStep(ctx, g.o.Reading)
+		if err != nil {
+			return report(), err
+		}
+		if finished {
+			g.totals.dropped.Add(1)
+			progress()
+		}
+		if !worked {
+			break
+		}
+	}
+	if err := g.emptyLimbo(ctx, true); err != nil {
+		return report(), err
+	}
+	progress()
+	if g.wasteful() {
+		if err := g.log.Seal(ctx); err != nil {
+			return report(), err
+		}
+		// One batch more, so that no sealed segment holds the last one.
+		if _, err := g.o.Commit(ctx, &seglog.Request{Reserve: true}, &Commit{}); err != nil {
+			return report(), err
+		}
+		if err := g.waitApplied(ctx); err != nil {
+			return report(), err
+		}
+	}
+	tried := map[seglog.SegmentID]bool{}
+	for {
+		if err := ctx.Err(); err != nil {
+			return report(), err
+		}
+		v, ok := first(g.victims(true), tried)
+		if !ok {
+			return report(), nil
+		}
+		if err := g.reclaim(ctx, v, true); err != nil {
+			return report(), err
+		}
+		progress()
+	}
+}
+
+func (g *Collector) waitApplied(ctx context.Context) error {
+	last, _ := g.log.Last()
+	return g.applier.Wait(ctx, last)
+}
+
+// emptyLimbo destroys what can be. Background passes leave what operations
+// under way may have met; a pass that is waited for waits for them.
+func (g *Collector) emptyLimbo(ctx context.Context, wait bool) error {
+	var after chunk.ID
+	for {
+		n, next, err := g.counter.Suspect(after)
+		if err != nil || n == 0 {
+			return err
+		}
+		after = next
+		now := g.tickets.Now()
+		for !g.tickets.Passed(now) {
+			if !wait {
+				return nil // the end of the operation kicks again
+			}
+			select {
+			case <-ctx.Done():
+				return ctx.Err()
+			case <-time.After(time.Millisecond):
+			}
+		}
+		d, err := g.counter.Destroy()
+		if err != nil {
+			return err
+		}
+		g.totals.destroyed.Add(int64(d))
+	}
+}
+
+// victim is a sealed segment worth emptying.
+type victim struct {
+	id   seglog.SegmentID
+	size int64
+	live int64
+}
+
+// victims lists what to reclaim, emptiest first. Besides those under the
+// threshold these are small ones when there are many: stores that are opened
+// and closed often leave a small segment each time.
+func (g *Collector) victims(asked bool) []victim {
+	live := g.idx.Live()
+	durable := g.idx.DurableWatermark()
+	if asked {
+		durable, _ = g.idx.Watermark()
+	}
+	var out, small []victim
+	for _, s := range g.log.Segments() {
+		if !s.Sealed || s.Busy || uint64(s.LastSeq) >= durable && s.LastSeq != 0 {
+			continue
+		}
+		v := victim{id: s.ID, size: s.Size, live: live[uint64(s.ID)]}
+		switch {
+		case v.live == 0, float64(v.live) < g.o.CleanBelow*float64(v.size) && (v.size > g.o.SegmentSize/64 || asked):
+			out = append(out, v)
+		case v.size < g.o.SegmentSize/8:
+			small = append(small, v)
+		}
+	}
+	if len(small) >= 32 {
+		out = append(out, small...)
+	}
+	slices.SortFunc(out, func(a, b victim) int {
+		return cmp.Or(cmp.Compare(a.live*b.size, b.live*a.size), cmp.Compare(a.id, b.id))
+	})
+	return out
+}
+
+// wasteful tells whether sealing open segments is worth it: they hold dead
+// bytes that cleaning could give back.
+func (g *Collector) wasteful() bool {
+	live := g.idx.Live()
+	for _, s := range g.log.Segments() {
+		if !s.Sealed && float64(live[uint64(s.ID)]) < g.o.CleanBelow*float64(s.Size) {
+			return true
+		}
+	}
+	return false
+}
+
+// reclaim empties a segment and drops it. When nobody asked and the index is
+// not durable yet, the empty segment is left for a later pass.
+func (g *Collector) reclaim(ctx context.Context, v victim, asked bool) error {
+	var res cleaned
+	if v.live > 0 {
+		var err error
+		if res, err = g.clean(ctx, v.id); err != nil {
+			return fmt.Errorf("clean segment %v: %w", v.id, err)
+		}
+		g.totals.written.Add(res.written)
+		g.totals.cleaned.Add(1)
+		if res.seq != 0 {
+			if err := g.applier.Wait(ctx, res.seq); err != nil {
+				return err
+			}
+		}
+	}
+	if err := g.idx.Untrusted(); err != nil {
+		return err
+	}
+	damaged := len(res.damaged) > 0
+	if left := g.idx.Live()[uint64(v.id)]; left != 0 {
+		ids, err := g.leftover(ctx, v.id)
+		if err != nil {
+			return err
+		}
+		if len(ids) == 0 {
+			return g.distrust(fmt.Errorf("segment %v counts %d live bytes and no entry points into it", v.id, left))
+		}
+		damaged = true
+		if err := g.counter.MarkLost(ids); err != nil {
+			return err
+		}
+	}
+	into, err := g.pointedInto(ctx, v.id)
+	if err != nil {
+		return err
+	}
+	if into {
+		return g.distrust(fmt.Errorf("segment %v counts no live bytes and entries point into it", v.id))
+	}
+	// From here on no entry of the applied state points in, and no later one
+	// can: placements come only from batches after this one.
+	floor, _ := g.idx.Watermark()
+	if !asked && g.idx.DurableWatermark() < floor && !g.worthFlush() {
+		return nil
+	}
+	if g.idx.DurableWatermark() < floor {
+		if err := g.idx.Flush(); err != nil {
+			return err
+		}
+	}
+	drop := g.log.Drop
+	if damaged {
+		drop = func(ctx context.Context, floor seglog.Sequence, segs ...seglog.SegmentID) error {
+			return g.log.Quarantine(ctx, floor, segs[0])
+		}
+		g.totals.quarantined.Add(1)
+	}
+	if err := drop(ctx, seglog.Sequence(floor), v.id); err != nil {
+		if errors.Is(err, seglog.ErrSegmentGone) {
+			return nil
+		}
+		return fmt.Errorf("drop segment %v: %w", v.id, err)
+	}
+	g.totals.segments.Add(1)
+	g.totals.reclaimed.Add(v.size)
+	return nil
+}
+
+func (g *Collector) distrust(err error) error {
+	g.idx.MarkUntrusted(err)
+	return err
+}
+
+// worthFlush says when background work may force the index out: when an
+// eighth of the log, and 64 MiB at least, wait only for that. Forcing it for
+// less rewrote the whole index again and again.
+func (g *Collector) worthFlush() bool {
+	live := g.idx.Live()
+	var dead, all int64
+	for _, s := range g.log.Segments() {
+		all += s.Size
+		if s.Sealed && live[uint64(s.ID)] == 0 {
+			dead += s.Size
+		}
+	}
+	return dead > 64<<20 && dead > all/8
+}
+
+// Debt is what deleting has left to do.
+type Debt struct {
+	Backlog Backlog
+	// Bytes that cleaning and dropping could give back now.
+	Bytes int64
+	// LogBytes and LiveBytes of the whole log.
+	LogBytes, LiveBytes int64
+}
+
+// Debt measures; it costs a look at every segment and canister.
+func (g *Collector) Debt() Debt {
+	d := Debt{Backlog: g.counter.Backlog(g.o.Reading)}
+	live := g.idx.Live()
+	for _, s := range g.log.Segments() {
+		l := live[uint64(s.ID)]
+		d.LogBytes += s.Size
+		d.LiveBytes += l
+		if s.Sealed && !s.Busy && float64(l) < g.o.CleanBelow*float64(s.Size) {
+			d.Bytes += s.Size - l
+		}
+	}
+	return d
+}
+
+func (g *Collector) snapshotTotals() Report {
+	t := &g.totals
+	return Report{
+		VersionsDropped: t.dropped.Load(), ChunksDestroyed: t.destroyed.Load(), SegmentsDropped: t.segments.Load(),
+		SegmentsCleaned: t.cleaned.Load(), Quarantined: t.quarantined.Load(), BytesReclaimed: t.reclaimed.Load(), BytesWritten: t.written.Load(),
+	}
+}
+
+// Totals returns what has been done since the store was opened.
+func (g *Collector) Totals() Report { return g.report(Report{}) }
+
+func (g *Collector) report(before Report) Report {
+	r := g.snapshotTotals()
+	r.VersionsDropped -= before.VersionsDropped
+	r.ChunksDestroyed -= before.ChunksDestroyed
+	r.SegmentsDropped -= before.SegmentsDropped
+	r.SegmentsCleaned -= before.SegmentsCleaned
+	r.Quarantined -= before.Quarantined
+	r.BytesReclaimed -= before.BytesReclaimed
+	r.BytesWritten -= before.BytesWritten
+	d := g.Debt()
+	r.LogBytes, r.LiveBytes, r.Held = d.LogBytes, d.LiveBytes, d.Backlog.Held
+	return r
+}

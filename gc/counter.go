@@ -1,0 +1,383 @@
+package gc
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+
+	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/internal/index"
+	"github.com/snapstore/snapstore/internal/record"
+	"github.com/snapstore/snapstore/internal/seglog"
+	"github.com/snapstore/snapstore/manifest"
+)
+
+// stepDeltas bounds one atomic step of counting: about 20 MiB of index batch,
+// well under half of the default memtable.
+const stepDeltas = 200_000
+
+// ErrUnderflow: a count would fall below zero. The index is wrong; the next
+// open recounts.
+var ErrUnderflow = errors.New("reference count underflow")
+
+// Record is a canister record of a batch.
+type Record struct {
+	Key     []byte
+	Seq     uint64
+	Loc     seglog.Loc
+	Payload []byte
+	// Moved: the same record at a new place.
+	Moved bool
+}
+
+// Move says where cleaning put what it found alive in a segment.
+type Move struct {
+	Victim seglog.SegmentID
+	Places []chunk.Placement
+}
+
+// Batch is a synced batch of the log, to be applied in order of sequence. Its
+// placements have been published to the chunk store.
+type Batch struct {
+	Seq     seglog.Sequence
+	Hash    seglog.Hash
+	Records []Record
+	Moves   []Move
+	Placed  []chunk.ID
+	// Done is called once the batch is applied, or given up on because the
+	// index is not to be trusted any more.
+	Done func()
+}
+
+// Counter owns every change of the index. Methods are safe for concurrent
+// use; one of them works at a time.
+type Counter struct {
+	mu    sync.Mutex
+	idx   *index.Index
+	store *chunk.Store
+	alive func(segment uint64) bool
+	log   *slog.Logger
+	known map[string]*runs
+	// where is each canister's newest record: two records of one canister can
+	// share a batch when cleaning copies one, so the index would be behind.
+	where map[string]recordAt
+	limbo *suspects
+	step  int
+	stats CounterStats
+}
+
+type recordAt struct {
+	seq uint64
+	loc seglog.Loc
+}
+
+// CounterStats are totals since the index was opened.
+type CounterStats struct {
+	Batches, Changes, Births, Deaths, Lost uint64
+	// Unreadable nodes were met while counting; a recount settles what they left.
+	Unreadable uint64
+}
+
+// NewCounter reads the counting state of every canister. alive says whether a
+// segment is in the log's table: an entry that points elsewhere is absent.
+func NewCounter(idx *index.Index, store *chunk.Store, alive func(uint64) bool, log *slog.Logger) (*Counter, error) {
+	c := &Counter{idx: idx, store: store, alive: alive, log: log, known: map[string]*runs{}, where: map[string]recordAt{}, limbo: newSuspects(), step: stepDeltas}
+	for st := range idx.State(nil) {
+		rs, err := decodeRuns(st.Value)
+		if err != nil {
+			idx.MarkUntrusted(err)
+			return nil, fmt.Errorf("counting state of %x: %w", st.Key, err)
+		}
+		c.known[string(st.Key)] = rs
+	}
+	for r := range idx.Records() {
+		c.where[string(r.Key)] = recordAt{r.RecordSeq, seglog.Loc{Segment: seglog.SegmentID(r.Segment), Offset: r.Offset, Length: r.Length}}
+	}
+	if err := idx.Untrusted(); err != nil {
+		return nil, err
+	}
+	return c, nil
+}
+
+// SetStep changes how many count changes one atomic step holds, for tests.
+func (c *Counter) SetStep(n int) { c.step = n }
+
+// Stats returns the totals.
+func (c *Counter) Stats() CounterStats {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.stats
+}
+
+// Apply brings the index to the batch. What is stored on return is one atomic
+// step, or several of which only the last moves the watermark; none of it is
+// synced, since the log is the truth.
+func (c *Counter) Apply(ctx context.Context, b *Batch) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.idx.Untrusted(); err != nil {
+		return err
+	}
+	if err := c.apply(ctx, b); err != nil {
+		c.idx.MarkUntrusted(err)
+		return err
+	}
+	c.store.Retire(b.Placed)
+	return nil
+}
+
+func (c *Counter) apply(ctx context.Context, b *Batch) error {
+	deltas := newDeltas()
+	out := c.idx.NewBatch()
+	for i := range b.Records {
+		if err := c.applyRecord(ctx, &out, deltas, &b.Records[i]); err != nil {
+			return err
+		}
+	}
+	if err := c.flushDeltas(out, deltas); err != nil {
+		return err
+	}
+	for _, m := range b.Moves {
+		if err := c.applyMove(out, m); err != nil {
+			return err
+		}
+	}
+	out.SetWatermark(uint64(b.Seq), b.Hash)
+	if err := out.Commit(); err != nil {
+		return err
+	}
+	c.stats.Batches++
+	return c.idx.Untrusted()
+}
+
+// applyRecord counts what a record changes. A large change is committed in
+// steps, each with the progress that a replay goes on from; *out is then a
+// fresh batch on return.
+func (c *Counter) applyRecord(ctx context.Context, out **index.Batch, deltas *deltas, r *Record) error {
+	have, ok := c.known[string(r.Key)]
+	if !ok {
+		have = &runs{}
+	}
+	if r.Moved || r.Seq <= have.recordSeq {
+		return c.moveRecord(*out, r)
+	}
+	rec, err := record.Decode(r.Payload)
+	if err != nil {
+		return err
+	}
+	if rec.Seq != r.Seq {
+		return fmt.Errorf("%w: frame says %d, record %d", errPlan, r.Seq, rec.Seq)
+	}
+	next, changes, err := plan(have, rec)
+	if err != nil {
+		return fmt.Errorf("canister %x: %w", r.Key, err)
+	}
+	first, from := 0, manifest.Place{}
+	if p := have.partial; p != nil && p.recordSeq == rec.Seq {
+		first, from = p.op, p.place
+	}
+	for op := first; op < len(changes); op++ {
+		for {
+			at, err := manifest.Replace(ctx, c.store, changes[op], from, c.step-deltas.len(), deltas.add, c.unreadable)
+			if err != nil {
+				return err
+			}
+			if at.IsEnd() {
+				break
+			}
+			from = at
+			mid := have.clone()
+			mid.partial = &progress{recordSeq: rec.Seq, op: op, place: at}
+			if err := c.flushDeltas(*out, deltas); err != nil {
+				return err
+			}
+			(*out).PutState(r.Key, mid.encode())
+			if err := (*out).Commit(); err != nil {
+				return err
+			}
+			c.known[string(r.Key)] = mid
+			have = mid
+			*out = c.idx.NewBatch()
+		}
+		from = manifest.Place{}
+	}
+	c.putRecord(*out, r)
+	if len(next.list) == 0 {
+		(*out).DeleteState(r.Key)
+	} else {
+		(*out).PutState(r.Key, next.encode())
+	}
+	c.known[string(r.Key)] = next
+	return nil
+}
+
+// unreadable is told of a node that could not be read while counting. The walk
+// then counts rather too much, which keeps garbage until the next recount; only
+// where it may have counted too little the index is not to be trusted.
+func (c *Counter) unreadable(at manifest.Place, id chunk.ID, err error) {
+	c.stats.Unreadable++
+	c.log.Error("counting met a node that can not be read", "place", at.String(), "node", id.String(), "error", err)
+	if errors.Is(err, manifest.ErrUncounted) {
+		c.idx.MarkUntrusted(fmt.Errorf("counting at %v: node %v: %w", at, id, err))
+	}
+}
+
+// moveRecord follows a record that cleaning copied, if it is still the newest.
+func (c *Counter) moveRecord(out *index.Batch, r *Record) error {
+	if c.where[string(r.Key)].seq == r.Seq {
+		c.putRecord(out, r)
+	}
+	return nil
+}
+
+// putRecord notes the newest record and what keeps its segment alive.
+func (c *Counter) putRecord(out *index.Batch, r *Record) {
+	if old, ok := c.where[string(r.Key)]; ok {
+		out.AddLive(uint64(old.loc.Segment), -int64(old.loc.Length))
+	}
+	out.AddLive(uint64(r.Loc.Segment), int64(r.Loc.Length))
+	out.PutRecord(r.Key, index.Record{RecordSeq: r.Seq, Segment: uint64(r.Loc.Segment), Offset: r.Loc.Offset, Length: r.Loc.Length, Payload: r.Payload})
+	c.where[string(r.Key)] = recordAt{r.Seq, r.Loc}
+}
+
+// applyMove repoints what still points into the victim; anything else has died
+// or moved since and stays as it is.
+func (c *Counter) applyMove(out *index.Batch, m Move) error {
+	places := slices.Clone(m.Places)
+	slices.SortFunc(places, func(a, b chunk.Placement) int { return bytes.Compare(a.ID[:], b.ID[:]) })
+	places = slices.CompactFunc(places, func(a, b chunk.Placement) bool { return a.ID == b.ID })
+	ids := make([]index.ID, len(places))
+	for i := range places {
+		ids[i] = index.ID(places[i].ID)
+	}
+	return c.idx.GetSorted(ids, func(i int, e index.Entry, ok bool) error {
+		if !ok || e.Lost || e.Segment != uint64(m.Victim) {
+			return nil
+		}
+		out.AddLive(e.Segment, -int64(e.Share()))
+		e.Location = places[i].Loc
+		out.AddLive(e.Segment, int64(e.Share()))
+		out.SetEntry(ids[i], e)
+		return nil
+	})
+}
+
+// MarkLost records that the bytes of ids can not be read where their entries
+// say. Takes then treat them as absent, and the next one that brings such a
+// page heals it.
+func (c *Counter) MarkLost(ids []chunk.ID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.idx.Untrusted(); err != nil {
+		return err
+	}
+	out := c.idx.NewBatch()
+	sorted := toIndex(ids)
+	err := c.idx.GetSorted(sorted, func(i int, e index.Entry, ok bool) error {
+		if !ok || e.Lost {
+			return nil
+		}
+		out.AddLive(e.Segment, -int64(e.Share()))
+		e.Lost = true
+		out.SetEntry(sorted[i], e)
+		c.stats.Lost++
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return out.Commit()
+}
+
+func toIndex(ids []chunk.ID) []index.ID {
+	out := make([]index.ID, len(ids))
+	for i, id := range ids {
+		out[i] = index.ID(id)
+	}
+	slices.SortFunc(out, func(a, b index.ID) int { return bytes.Compare(a[:], b[:]) })
+	return slices.Compact(out)
+}
+
+// deltas gathers count changes of one atomic step.
+type deltas struct {
+	n map[chunk.ID]int64
+	// nodes are those that are tree nodes: kept apart, since most are pages.
+	nodes map[chunk.ID]struct{}
+}
+
+func newDeltas() *deltas {
+	return &deltas{n: map[chunk.ID]int64{}, nodes: map[chunk.ID]struct{}{}}
+}
+
+func (d *deltas) len() int { return len(d.n) }
+
+func (d *deltas) add(id chunk.ID, delta int64, node bool) error {
+	d.n[id] += delta
+	if node {
+		d.nodes[id] = struct{}{}
+	}
+	return nil
+}
+
+// flushDeltas turns deltas into absolute entries in out and empties them.
+func (c *Counter) flushDeltas(out *index.Batch, d *deltas) error {
+	if len(d.n) == 0 {
+		return nil
+	}
+	ids := make([]index.ID, 0, len(d.n))
+	for id, n := range d.n {
+		if n != 0 {
+			ids = append(ids, index.ID(id))
+		}
+	}
+	slices.SortFunc(ids, func(a, b index.ID) int { return bytes.Compare(a[:], b[:]) })
+	err := c.idx.GetSorted(ids, func(i int, e index.Entry, ok bool) error {
+		id := chunk.ID(ids[i])
+		_, node := d.nodes[id]
+		return c.setCount(out, id, e, ok, d.n[id], node)
+	})
+	c.stats.Changes += uint64(len(ids))
+	clear(d.n)
+	clear(d.nodes)
+	return err
+}
+
+func (c *Counter) setCount(out *index.Batch, id chunk.ID, e index.Entry, ok bool, delta int64, node bool) error {
+	count := int64(e.Count) + delta
+	if count < 0 {
+		return fmt.Errorf("%w: %v has %d, changed by %d", ErrUnderflow, id, e.Count, delta)
+	}
+	gone := !ok || e.Lost || !c.alive(e.Segment)
+	if gone && delta > 0 {
+		if ok && !e.Lost {
+			out.AddLive(e.Segment, -int64(e.Share()))
+		}
+		e.Node = node
+		if p, found := c.store.Placed(id); found {
+			e.Location, e.Lost = p.Loc, false
+			out.AddLive(e.Segment, int64(e.Share()))
+		} else {
+			e.Lost = true
+			c.stats.Lost++
+			c.log.Error("named but not stored", "chunk", id.String())
+		}
+	}
+	switch {
+	case e.Count == 0 && count > 0:
+		c.stats.Births++
+		if ok {
+			out.DeleteLimbo(index.ID(id))
+			c.limbo.clear(id)
+		}
+	case count == 0:
+		c.stats.Deaths++
+		out.PutLimbo(index.ID(id))
+	}
+	e.Count = uint64(count)
+	out.SetEntry(index.ID(id), e)
+	return nil
+}

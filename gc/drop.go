@@ -1,0 +1,149 @@
+package gc
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/internal/seglog"
+	"github.com/snapstore/snapstore/manifest"
+)
+
+// dropDeltas bounds one step of a drop: a few milliseconds under the lock.
+const dropDeltas = 4096
+
+// Backlog is what waits to be dropped.
+type Backlog struct {
+	// Versions in all, and those that can not start because a reader holds them.
+	Versions, Held int
+}
+
+// Backlog counts; read says whether a snapshot of a canister is being read.
+func (c *Counter) Backlog(read func(key []byte, local uint64) bool) Backlog {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	var b Backlog
+	for key, rs := range c.known {
+		w, h := rs.dying(func(local uint64) bool { return read([]byte(key), local) })
+		b.Versions += w
+		b.Held += h
+	}
+	return b
+}
+
+// DropStep does one bounded step of one drop. It returns false when there is
+// nothing to drop, or only what readers hold; finished when the step was the
+// last of its version.
+func (c *Counter) DropStep(ctx context.Context, read func(key []byte, local uint64) bool) (worked, finished bool, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.idx.Untrusted(); err != nil {
+		return false, false, err
+	}
+	for key, rs := range c.known {
+		if rs.partial != nil {
+			continue // its record is not applied in full; the replay will
+		}
+		next := rs.clone()
+		r := next.nextDrop(func(local uint64) bool { return read([]byte(key), local) })
+		if r == nil {
+			continue
+		}
+		finished, err := c.dropStep(ctx, key, next, r)
+		if err != nil && ctx.Err() == nil {
+			c.idx.MarkUntrusted(err)
+		}
+		return err == nil, finished, err
+	}
+	return false, false, nil
+}
+
+func (c *Counter) dropStep(ctx context.Context, key string, next *runs, r *run) (finished bool, err error) {
+	d := newDeltas()
+	at, err := manifest.Replace(ctx, c.store, r.drop(), r.cursor, min(dropDeltas, c.step), d.add, c.unreadable)
+	if err != nil {
+		return false, err
+	}
+	if err := c.idx.Untrusted(); err != nil {
+		return false, err
+	}
+	out := c.idx.NewBatch()
+	if err := c.flushDeltas(out, d); err != nil {
+		return false, err
+	}
+	if at.IsEnd() {
+		next.remove(r)
+		finished = true
+	} else {
+		r.cursor = at
+	}
+	if len(next.list) == 0 {
+		out.DeleteState([]byte(key))
+	} else {
+		out.PutState([]byte(key), next.encode())
+	}
+	if err := out.Commit(); err != nil {
+		return false, err
+	}
+	c.known[key] = next
+	return finished, nil
+}
+
+// Recount walks what the counting state says of every canister and hands each
+// introduction to add. Together they are what the stored counts must be.
+func (c *Counter) Recount(ctx context.Context, g manifest.Getter, add func(id chunk.ID, node bool) error, bad func(key []byte, id chunk.ID, err error)) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for key, rs := range c.known {
+		if err := rs.recount(ctx, g, add, func(_ manifest.Place, id chunk.ID, err error) { bad([]byte(key), id, err) }); err != nil {
+			return fmt.Errorf("canister %x: %w", key, err)
+		}
+	}
+	return nil
+}
+
+func (rs *runs) recount(ctx context.Context, g manifest.Getter, add func(chunk.ID, bool) error, bad func(manifest.Place, chunk.ID, error)) error {
+	emit := func(id chunk.ID, delta int64, node bool) error {
+		if delta != 1 {
+			return fmt.Errorf("introduction of %v counts %d", id, delta)
+		}
+		return add(id, node)
+	}
+	for i := range rs.list {
+		r := &rs.list[i]
+		for j, v := range r.versions {
+			if j == r.dropping {
+				continue // counted below, from its cursor on
+			}
+			p, splice := r.pred(j)
+			if _, err := manifest.Replace(ctx, g, manifest.Change{P: p, V2: v.root, Splice: splice}, manifest.Place{}, 0, emit, bad); err != nil {
+				return err
+			}
+		}
+		if r.dropping >= 0 {
+			p, _ := r.pred(r.dropping)
+			if _, err := manifest.Replace(ctx, g, manifest.Change{P: p, V2: r.versions[r.dropping].root}, r.cursor, 0, emit, bad); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// Applied tells the sequence of the record last counted for a canister.
+func (c *Counter) Applied(key []byte) uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if rs, ok := c.known[string(key)]; ok {
+		return rs.recordSeq
+	}
+	return 0
+}
+
+// RecordAt says where a canister's newest applied record lies.
+func (c *Counter) RecordAt(key []byte) (seq uint64, loc seglog.Loc, ok bool) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	w, ok := c.where[string(key)]
+	return w.seq, w.loc, ok
+}

@@ -1,0 +1,99 @@
+package gc
+
+import (
+	"sync"
+
+	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/internal/index"
+)
+
+// limboBatch is how many IDs are judged at once: a few milliseconds of work
+// under the counter's lock.
+const limboBatch = 8192
+
+// suspects are IDs seen in limbo at one moment. One that leaves limbo leaves
+// the set too, so what is left has been there all the time.
+type suspects struct {
+	mu  sync.Mutex
+	ids map[chunk.ID]struct{}
+}
+
+func newSuspects() *suspects { return &suspects{ids: map[chunk.ID]struct{}{}} }
+
+func (s *suspects) clear(id chunk.ID) {
+	s.mu.Lock()
+	delete(s.ids, id)
+	s.mu.Unlock()
+}
+
+func (s *suspects) set(ids []index.ID) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	clear(s.ids)
+	for _, id := range ids {
+		s.ids[chunk.ID(id)] = struct{}{}
+	}
+}
+
+func (s *suspects) list() []chunk.ID {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	out := make([]chunk.ID, 0, len(s.ids))
+	for id := range s.ids {
+		out = append(out, id)
+	}
+	return out
+}
+
+// Suspect notes the next IDs in limbo after the given one and returns how many
+// there are and where to go on. They may be destroyed by Destroy once every
+// operation that is under way now has ended.
+func (c *Counter) Suspect(after chunk.ID) (n int, next chunk.ID, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.idx.Untrusted(); err != nil {
+		return 0, after, err
+	}
+	ids, err := c.idx.Limbo(index.ID(after), limboBatch)
+	if err != nil || len(ids) == 0 {
+		return 0, after, err
+	}
+	c.limbo.set(ids)
+	return len(ids), chunk.ID(ids[len(ids)-1]), nil
+}
+
+// Destroy removes the entries of the suspects that are still at zero and
+// unpinned, and returns how many. The caller has seen every operation end
+// that was under way at Suspect.
+func (c *Counter) Destroy() (destroyed int, err error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.idx.Untrusted(); err != nil {
+		return 0, err
+	}
+	err = c.store.Destroy(c.limbo.list(), func(ids []chunk.ID) error {
+		out := c.idx.NewBatch()
+		sorted := toIndex(ids)
+		err := c.idx.GetSorted(sorted, func(i int, e index.Entry, ok bool) error {
+			out.DeleteLimbo(sorted[i])
+			if !ok || e.Count != 0 {
+				return nil
+			}
+			out.DeleteEntry(sorted[i])
+			if !e.Lost {
+				out.AddLive(e.Segment, -int64(e.Share()))
+			}
+			destroyed++
+			return nil
+		})
+		if err != nil {
+			return err
+		}
+		return out.Commit()
+	})
+	c.limbo.set(nil)
+	if err != nil {
+		c.idx.MarkUntrusted(err)
+	}
+	return destroyed, err
+}

@@ -1,0 +1,118 @@
+package gc
+
+import (
+	"context"
+	"log/slog"
+	"sync"
+
+	"github.com/snapstore/snapstore/internal/seglog"
+)
+
+// Applier applies batches behind the committer, strictly in the order they
+// are handed in. Safe for concurrent use.
+type Applier struct {
+	counter *Counter
+	log     *slog.Logger
+
+	mu      sync.Mutex
+	changed *sync.Cond
+	queue   []*Batch
+	applied seglog.Sequence
+	closed  bool
+	done    chan struct{}
+}
+
+// NewApplier starts one goroutine, which Close ends. applied is the sequence
+// the index is at.
+func NewApplier(c *Counter, applied seglog.Sequence, log *slog.Logger) *Applier {
+	a := &Applier{counter: c, log: log, applied: applied, done: make(chan struct{})}
+	a.changed = sync.NewCond(&a.mu)
+	go a.work()
+	return a
+}
+
+// Enqueue hands in the next batch and returns at once.
+func (a *Applier) Enqueue(b *Batch) {
+	a.mu.Lock()
+	a.queue = append(a.queue, b)
+	a.mu.Unlock()
+	a.changed.Broadcast()
+}
+
+func (a *Applier) work() {
+	defer close(a.done)
+	for {
+		a.mu.Lock()
+		for len(a.queue) == 0 && !a.closed {
+			a.changed.Wait()
+		}
+		if len(a.queue) == 0 {
+			a.mu.Unlock()
+			return
+		}
+		b := a.queue[0]
+		a.queue[0], a.queue = nil, a.queue[1:]
+		a.mu.Unlock()
+
+		// A batch that can not be applied is still published in the chunk
+		// store, so that reads go on; the next open rebuilds.
+		if err := a.counter.Apply(context.Background(), b); err != nil {
+			a.log.Error("index is not kept up", "sequence", b.Seq, "error", err)
+		}
+		a.mu.Lock()
+		a.applied = b.Seq
+		a.mu.Unlock()
+		a.changed.Broadcast()
+		if b.Done != nil {
+			b.Done()
+		}
+	}
+}
+
+// Wait returns when the batch seq is applied, or ctx is done.
+func (a *Applier) Wait(ctx context.Context, seq seglog.Sequence) error {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	if a.applied >= seq {
+		return nil
+	}
+	stop := context.AfterFunc(ctx, func() {
+		a.mu.Lock() // so that no waiter is between its check and its wait
+		defer a.mu.Unlock()
+		a.changed.Broadcast()
+	})
+	defer stop()
+	for a.applied < seq {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		if a.closed && len(a.queue) == 0 {
+			return seglog.ErrClosed
+		}
+		a.changed.Wait()
+	}
+	return nil
+}
+
+// Applied returns the sequence of the last batch that went through.
+func (a *Applier) Applied() seglog.Sequence {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return a.applied
+}
+
+// Waiting returns how many batches are queued.
+func (a *Applier) Waiting() int {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	return len(a.queue)
+}
+
+// Close applies what is queued and ends.
+func (a *Applier) Close() {
+	a.mu.Lock()
+	a.closed = true
+	a.mu.Unlock()
+	a.changed.Broadcast()
+	<-a.done
+}

@@ -1,0 +1,41 @@
+package gc
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/internal/index"
+	"github.com/snapstore/snapstore/internal/record"
+	"github.com/snapstore/snapstore/manifest"
+)
+
+// Rebuilder is what counting needs of an index that is being built anew.
+type Rebuilder interface {
+	AddCount(id index.ID, n int64) error
+	PutRecord(key []byte, r index.Record) error
+	PutState(key, value []byte) error
+}
+
+// Rebuild counts, from its newest readable record alone, what a canister
+// introduces, and enters record and counting state. Nodes that can not be read
+// are handed to bad; what lies below them is not counted, and neither will its
+// drop count it.
+func Rebuild(ctx context.Context, rb Rebuilder, g manifest.Getter, key []byte, at index.Record, bad func(id chunk.ID, err error)) error {
+	rec, err := record.Decode(at.Payload)
+	if err != nil {
+		return err
+	}
+	rs := fromRecord(rec)
+	add := func(id chunk.ID, node bool) error { return rb.AddCount(index.ID(id), 1) }
+	if err := rs.recount(ctx, g, add, func(_ manifest.Place, id chunk.ID, err error) { bad(id, err) }); err != nil {
+		return fmt.Errorf("canister %x: %w", key, err)
+	}
+	if err := rb.PutRecord(key, at); err != nil {
+		return err
+	}
+	if len(rs.list) == 0 {
+		return nil
+	}
+	return rb.PutState(key, rs.encode())
+}
