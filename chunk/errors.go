@@ -1,0 +1,75 @@
+package chunk
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+)
+
+var (
+	// ErrCorrupt: stored data is damaged. Every CorruptionError is one.
+	ErrCorrupt = errors.New("stored data is damaged")
+	// ErrNotStored: the ID is neither published nor indexed.
+	ErrNotStored = errors.New("not stored")
+	// ErrReleased: the pins have been released, or the writer closed.
+	ErrReleased = errors.New("released")
+)
+
+// A CorruptionError names content that is stored and can not be read. This
+// package fills in ID, Node, Segment, Offset and Err; who knows what the content
+// belongs to fills in the rest.
+type CorruptionError struct {
+	ID   ID
+	Node bool // ID names a tree node or a manifest, not a page
+	// Segment and Offset place the frame in the log.
+	Segment uint64
+	Offset  uint32
+
+	Canister string
+	Snapshot string
+	Section  string
+	Page     uint64 // counts only with Section
+
+	Err error
+}
+
+func (e *CorruptionError) Error() string {
+	var b strings.Builder
+	if e.Canister != "" {
+		fmt.Fprintf(&b, "canister %s: ", e.Canister)
+	}
+	if e.Snapshot != "" {
+		fmt.Fprintf(&b, "snapshot %s: ", e.Snapshot)
+	}
+	if e.Section != "" {
+		fmt.Fprintf(&b, "%s page %d: ", e.Section, e.Page)
+	}
+	what := "chunk"
+	if e.Node {
+		what = "node"
+	}
+	fmt.Fprintf(&b, "%s %s in segment %d at offset %d: %v", what, e.ID, e.Segment, e.Offset, ErrCorrupt)
+	if e.Err != nil {
+		fmt.Fprintf(&b, ": %v", e.Err)
+	}
+	return b.String()
+}
+
+// Unwrap makes the error both ErrCorrupt and its cause.
+func (e *CorruptionError) Unwrap() []error {
+	if e.Err == nil {
+		return []error{ErrCorrupt}
+	}
+	return []error{ErrCorrupt, e.Err}
+}
+
+// damage marks an error that a second look may cure and that otherwise means
+// that content is lost: the bytes are there and are not what they should be.
+type damage struct{ err error }
+
+func (d damage) Error() string { return d.err.Error() }
+func (d damage) Unwrap() error { return d.err }
+
+func damaged(format string, args ...any) error {
+	return damage{fmt.Errorf(format, args...)}
+}

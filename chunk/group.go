@@ -1,0 +1,181 @@
+package chunk
+
+import (
+	"encoding/binary"
+	"fmt"
+	"slices"
+)
+
+// GroupPages is how many pages a group holds at most. Fewer make restores
+// slower, more make reading one page slower; the space hardly changes.
+const GroupPages = 16
+
+const (
+	idSize  = 32
+	maxRaw  = GroupPages * PageSize
+	version = 1 // of both payloads of this package
+
+	// The payload of a group frame starts with this header; see docs/format.md.
+	groupVersionAt = 0
+	groupCodecAt   = 1
+	groupCountAt   = 2
+	groupZeroAt    = 3
+	groupRawAt     = 4
+	groupStoredAt  = 8
+	groupHeader    = 12
+
+	// minSaving is the least part of the raw length that compressing must save.
+	minSaving = 16
+)
+
+// pays says whether storing n bytes for raw ones is worth decompressing them.
+func pays(n, raw int) bool { return n <= raw-raw/minSaving }
+
+// AppendGroup appends the payload of a group to dst: up to GroupPages pages,
+// side by side in pages, with their IDs, none of them zero. It returns the codec
+// that was used: raw where compressing does not pay, or, counted in Faults,
+// where what was compressed does not decompress to pages.
+func (c *Coder) AppendGroup(dst []byte, codec Codec, ids []ID, pages []byte) ([]byte, Codec, error) {
+	if err := codec.check(); err != nil {
+		return dst, 0, err
+	}
+	n := len(ids)
+	if n < 1 || n > GroupPages || len(pages) != n*PageSize {
+		return dst, 0, fmt.Errorf("chunk: group of %d ids and %d bytes", n, len(pages))
+	}
+	start := len(dst)
+	dst = slices.Grow(dst, groupHeader+n*idSize+maxCompressed)
+	dst = append(dst, version, byte(codec), byte(n), 0)
+	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(pages)))
+	dst = binary.LittleEndian.AppendUint32(dst, 0) // stored length, below
+	for i := range ids {
+		if ids[i].IsZero() {
+			return dst[:start], 0, fmt.Errorf("chunk: group with a zero page")
+		}
+		dst = append(dst, ids[i][:]...)
+	}
+	if codec != CodecRaw {
+		packed := c.compress(dst[len(dst):], codec, pages)
+		switch {
+		case packed == nil || !pays(len(packed), len(pages)):
+			codec = CodecRaw
+		case !c.proves(codec, packed, pages):
+			c.faults.Add(1)
+			codec = CodecRaw
+		default:
+			dst = append(dst, packed...) // in place already, unless the codec had to allocate
+		}
+	}
+	if codec == CodecRaw {
+		dst = append(dst, pages...)
+	}
+	dst[start+groupCodecAt] = byte(codec)
+	stored := len(dst) - start - groupHeader - n*idSize
+	binary.LittleEndian.PutUint32(dst[start+groupStoredAt:], uint32(stored))
+	return dst, codec, nil
+}
+
+// group is a view of a payload that was checked in everything but its data.
+type group struct {
+	codec Codec
+	n     int
+	table []byte // n IDs
+	data  []byte
+}
+
+// parseGroup checks all that can be checked without decompressing. Each group
+// has one header and table; what the codec makes of the data is its own.
+func parseGroup(payload []byte) (group, error) {
+	var g group
+	if len(payload) < groupHeader {
+		return g, fmt.Errorf("chunk: group of %d bytes", len(payload))
+	}
+	if v := payload[groupVersionAt]; v != version {
+		return g, fmt.Errorf("chunk: group of version %d", v)
+	}
+	g.codec = Codec(payload[groupCodecAt])
+	if err := g.codec.check(); err != nil {
+		return g, err
+	}
+	g.n = int(payload[groupCountAt])
+	if g.n < 1 || g.n > GroupPages || payload[groupZeroAt] != 0 {
+		return g, fmt.Errorf("chunk: group of %d pages", g.n)
+	}
+	raw := binary.LittleEndian.Uint32(payload[groupRawAt:])
+	stored := binary.LittleEndian.Uint32(payload[groupStoredAt:])
+	if raw != uint32(g.n*PageSize) {
+		return g, fmt.Errorf("chunk: group of %d pages and %d bytes", g.n, raw)
+	}
+	if uint64(len(payload)) != uint64(groupHeader+g.n*idSize)+uint64(stored) {
+		return g, fmt.Errorf("chunk: group of %d bytes stores %d", len(payload), stored)
+	}
+	if g.codec == CodecRaw && stored != raw || g.codec != CodecRaw && !pays(int(stored), int(raw)) {
+		return g, fmt.Errorf("chunk: group stores %d bytes of %d as %v", stored, raw, g.codec)
+	}
+	g.table = payload[groupHeader : groupHeader+g.n*idSize]
+	g.data = payload[groupHeader+g.n*idSize:]
+	for i := range g.n {
+		if g.id(i).IsZero() {
+			return g, fmt.Errorf("chunk: group with a zero page")
+		}
+	}
+	return g, nil
+}
+
+func (g group) id(i int) ID { return ID(g.table[i*idSize:]) }
+func (g group) raw() int    { return g.n * PageSize }
+
+func (g group) ids() []ID {
+	ids := make([]ID, g.n)
+	for i := range ids {
+		ids[i] = g.id(i)
+	}
+	return ids
+}
+
+// decode fills dst, of raw() bytes, and nothing beyond it.
+func (g group) decode(c *Coder, dst []byte) error {
+	if err := c.decompress(dst[:g.raw():g.raw()], g.codec, g.data); err != nil {
+		return fmt.Errorf("chunk: group as %v: %w", g.codec, err)
+	}
+	return nil
+}
+
+// DecodeGroup returns the pages of a group, side by side, and their IDs. The
+// pages use the memory of dst from its start if it has room, and nothing of it
+// beyond them. They are not compared with their IDs.
+func (c *Coder) DecodeGroup(dst, payload []byte) (pages []byte, ids []ID, err error) {
+	g, err := parseGroup(payload)
+	if err != nil {
+		return nil, nil, err
+	}
+	if n := g.raw(); cap(dst) >= n {
+		pages = dst[:n:n]
+	} else {
+		pages = make([]byte, n)
+	}
+	if err := g.decode(c, pages); err != nil {
+		return nil, nil, err
+	}
+	return pages, g.ids(), nil
+}
+
+// GroupIDs returns the IDs of the pages of a group, in order, without
+// decompressing it.
+func GroupIDs(payload []byte) ([]ID, error) {
+	g, err := parseGroup(payload)
+	if err != nil {
+		return nil, err
+	}
+	return g.ids(), nil
+}
+
+// AppendGroup is Coder.AppendGroup for single groups: it keeps no memory.
+func AppendGroup(dst []byte, codec Codec, ids []ID, pages []byte) ([]byte, Codec, error) {
+	return new(Coder).AppendGroup(dst, codec, ids, pages)
+}
+
+// DecodeGroup is Coder.DecodeGroup for single groups: it keeps no memory.
+func DecodeGroup(dst, payload []byte) (pages []byte, ids []ID, err error) {
+	return new(Coder).DecodeGroup(dst, payload)
+}

@@ -1,0 +1,284 @@
+package chunk
+
+import (
+	"context"
+	"fmt"
+	"iter"
+	"sync"
+	"sync/atomic"
+)
+
+// IngestStats count pages: Pages is the sum of the four that follow.
+type IngestStats struct {
+	Pages     uint64
+	Zero      uint64 // of zeros, whatever the base has there
+	Unchanged uint64 // as in the base, and not zero
+	Shared    uint64 // changed, and stored already or met before in the same take
+	New       uint64 // appended
+
+	RawBytes    uint64 // of the new pages
+	StoredBytes uint64 // of their groups
+}
+
+// Add counts o too.
+func (st *IngestStats) Add(o IngestStats) {
+	st.Pages += o.Pages
+	st.Zero += o.Zero
+	st.Unchanged += o.Unchanged
+	st.Shared += o.Shared
+	st.New += o.New
+	st.RawBytes += o.RawBytes
+	st.StoredBytes += o.StoredBytes
+}
+
+// windowPages is how much of the source is in hand at a time: 4 MiB.
+const windowPages = 64 * GroupPages
+
+// A window is a run of pages that go through the stations together. Pages are
+// copied as they come, since their memory may be written again before they are
+// compressed: what is stored under an ID is what was hashed. Zero pages have no
+// copy.
+type window struct {
+	index []uint64
+	at    []int32  // of each page: which copy, or -1
+	ids   []ID     // of each copy
+	slabs [][]byte // copies, GroupPages of them in each
+	n     int      // copies
+	done  sync.WaitGroup
+}
+
+// id is the ID of page i, zero also for a page that became zeros between the
+// look at it and the copy.
+func (wi *window) id(i int) ID {
+	if at := wi.at[i]; at >= 0 {
+		return wi.ids[at]
+	}
+	return ID{}
+}
+
+func (wi *window) copyOf(i int) []byte {
+	at := int(wi.at[i])
+	return wi.slabs[at/GroupPages][at%GroupPages*PageSize:][:PageSize]
+}
+
+// Ingest takes in pages: ascending indexes, each with PageSize bytes that stay as
+// they are until the next is asked for. base sets the IDs that the base has at
+// given indexes; nil stands for a base of zeros. sink is told the new ID of every
+// page that differs from the base, in order. base, sink and pages run in the
+// caller's goroutine; sink may add nodes to the same writer.
+//
+// Pages go through in windows: while one is compared, looked up and grouped, the
+// next is being hashed, and groups are compressed behind both. In hand are at
+// most two windows and maxJobs groups, less than 20 MiB, and what waits in memory
+// for the commit.
+//
+// After an error the writer is only good for Close.
+func (w *Writer) Ingest(ctx context.Context, pages iter.Seq2[uint64, []byte], base func([]uint64, []ID) error, sink func(uint64, ID) error) (IngestStats, error) {
+	var st IngestStats
+	if err := w.ready(); err != nil {
+		return st, err
+	}
+	in := &ingest{w: w, st: &st, base: base, sink: sink}
+	err := in.run(ctx, pages)
+	in.release()
+	if err != nil {
+		w.abandon()
+		if w.err == nil {
+			w.err = err
+		}
+	}
+	return st, err
+}
+
+type ingest struct {
+	w    *Writer
+	st   *IngestStats
+	base func([]uint64, []ID) error
+	sink func(uint64, ID) error
+
+	filling, hashing *window
+	group            *job // being filled with new pages
+	// scratch for one window
+	was   []ID
+	fresh []int
+	ids   []ID
+	met   []bool
+}
+
+func (in *ingest) run(ctx context.Context, pages iter.Seq2[uint64, []byte]) error {
+	in.filling = &window{}
+	next := uint64(0)
+	for i, page := range pages {
+		if err := checkPage(page); err != nil {
+			return err
+		}
+		if i < next {
+			return fmt.Errorf("chunk: page %d after page %d", i, next-1)
+		}
+		next = i + 1
+		in.add(i, page)
+		if len(in.filling.index) == windowPages {
+			if err := in.turn(ctx); err != nil {
+				return err
+			}
+		}
+		if next == 0 {
+			break // that was the last index there is
+		}
+	}
+	for len(in.filling.index) > 0 || in.hashing != nil {
+		if err := in.turn(ctx); err != nil {
+			return err
+		}
+	}
+	if err := in.flush(); err != nil {
+		return err
+	}
+	return in.w.drain(in.st)
+}
+
+// add copies a page into the window.
+func (in *ingest) add(i uint64, page []byte) {
+	wi := in.filling
+	wi.index = append(wi.index, i)
+	if isZero(page) {
+		wi.at = append(wi.at, -1)
+		return
+	}
+	if wi.n%GroupPages == 0 {
+		wi.slabs = append(wi.slabs, in.w.s.raws.get())
+	}
+	copy(wi.slabs[wi.n/GroupPages][wi.n%GroupPages*PageSize:], page)
+	wi.at = append(wi.at, int32(wi.n))
+	wi.n++
+}
+
+// turn starts to hash the window that was filled and finishes the one before.
+func (in *ingest) turn(ctx context.Context) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	ready := in.hashing
+	in.hashing = nil
+	if len(in.filling.index) > 0 {
+		in.hashing, in.filling = in.filling, &window{}
+		in.hash(in.hashing)
+	}
+	if ready == nil {
+		return nil
+	}
+	err := in.decide(ready)
+	in.free(ready)
+	return err
+}
+
+// hash starts to hash the copies of a window on all workers.
+func (in *ingest) hash(wi *window) {
+	wi.ids = make([]ID, wi.n)
+	var next atomic.Int64
+	for range min(in.w.o.Workers, len(wi.slabs)) {
+		wi.done.Go(func() {
+			for {
+				k := int(next.Add(1)) - 1
+				if k >= len(wi.slabs) {
+					return
+				}
+				first := k * GroupPages
+				ids := wi.ids[first:min(first+GroupPages, wi.n)]
+				_ = SumPages(ids, wi.slabs[k][:len(ids)*PageSize]) // lengths agree
+			}
+		})
+	}
+}
+
+// decide compares a window with the base, meets what changed, tells the sink,
+// and hands new pages on to be compressed.
+func (in *ingest) decide(wi *window) error {
+	wi.done.Wait()
+	n := len(wi.index)
+	in.was = append(in.was[:0], make([]ID, n)...)
+	if in.base != nil {
+		if err := in.base(wi.index, in.was); err != nil {
+			return err
+		}
+	}
+	in.st.Pages += uint64(n)
+	in.ids, in.fresh = in.ids[:0], in.fresh[:0]
+	for i := range n {
+		switch id := wi.id(i); {
+		case id.IsZero():
+			in.st.Zero++
+		case id == in.was[i]:
+			in.st.Unchanged++
+		default:
+			in.fresh = append(in.fresh, i)
+			in.ids = append(in.ids, id)
+		}
+	}
+	in.met = append(in.met[:0], make([]bool, len(in.ids))...)
+	if err := in.w.meet(in.ids, in.met); err != nil {
+		return err
+	}
+	for k, i := range in.fresh {
+		if in.met[k] {
+			in.st.Shared++
+			continue
+		}
+		in.st.New++
+		in.st.RawBytes += PageSize
+		if err := in.addNew(in.ids[k], wi.copyOf(i)); err != nil {
+			return err
+		}
+	}
+	for i := range n {
+		if id := wi.id(i); id != in.was[i] {
+			if err := in.sink(wi.index[i], id); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// addNew puts a page into the group at hand.
+func (in *ingest) addNew(id ID, page []byte) error {
+	if in.group == nil {
+		in.group = in.w.newJob(in.w.o.Codec)
+	}
+	g := in.group
+	copy(g.raw[len(g.ids)*PageSize:], page)
+	if g.ids = append(g.ids, id); len(g.ids) == GroupPages {
+		return in.flush()
+	}
+	return nil
+}
+
+// flush hands the group at hand on.
+func (in *ingest) flush() error {
+	g := in.group
+	if g == nil {
+		return nil
+	}
+	in.group = nil
+	return in.w.submit(g, in.st)
+}
+
+func (in *ingest) free(wi *window) {
+	for _, b := range wi.slabs {
+		in.w.s.raws.put(b)
+	}
+	wi.slabs = nil
+}
+
+// release waits for what still runs and gives all buffers back.
+func (in *ingest) release() {
+	for _, wi := range []*window{in.hashing, in.filling} {
+		if wi != nil {
+			wi.done.Wait()
+			in.free(wi)
+		}
+	}
+	if in.group != nil {
+		in.w.release(in.group)
+	}
+}

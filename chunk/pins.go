@@ -1,0 +1,227 @@
+package chunk
+
+import (
+	"fmt"
+	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
+
+	"github.com/snapstore/snapstore/internal/index"
+)
+
+// A take that meets an ID in the store writes a reference to it instead of its
+// bytes. Meanwhile the collector may find that nothing refers to the ID any
+// more. That neither may undo the other rests on this:
+//
+//	taker                             destroyer
+//	(1) lock; not dying? pin; unlock  (a) lock; pinned, or published? leave it;
+//	(2) look up                           else mark it dying; unlock
+//	(3) absent: unpin                 (b) remove it from the index
+//	(4) write a record that refers    (c) lock; unmark; unlock
+//	(5) synced, applied: count > 0
+//	(6) unpin
+//
+// (1) and (a) are under one lock, so one of them is first. If (1), then (a)
+// leaves the ID alone until (6), and by (5) its count is no longer zero: (b)
+// checks the count in the step that removes, and applying and removing exclude
+// each other. If (a), then (1) finds it dying until (c), takes it for absent,
+// and the take stores the page itself; after (c) the look-up misses. In no order
+// does a take refer to what (b) removes. If the pin comes first and the look-up
+// finds nothing, the ID was pinned in vain and one destroyer left it for later.
+//
+// What a take stores itself needs no pin: from the sync until it is applied its
+// placement is published, and applying it gives an entry if there is none. To
+// see that nothing is lost when the same ID was dying at that time: (b) removes
+// the old entry before or after the new batch is applied. If before, applying
+// finds no entry and makes one. If after, the count is not zero and (b) leaves
+// it. The destroyer leaves published IDs alone anyway, since they are about to
+// be counted.
+//
+// Clocks decide nothing, and no lock is held while anything is read or written.
+
+const stripeCount = 256
+
+// A stripe is the part of the state that concerns the IDs with one first byte.
+type stripe struct {
+	mu        sync.Mutex
+	pinned    map[ID]uint32 // how often
+	dying     map[ID]struct{}
+	published map[ID]*published
+}
+
+func (st *stripe) init() {
+	st.pinned = map[ID]uint32{}
+	st.dying = map[ID]struct{}{}
+	st.published = map[ID]*published{}
+}
+
+func (st *stripe) unpin(id ID) {
+	if n := st.pinned[id]; n > 1 {
+		st.pinned[id] = n - 1
+	} else {
+		delete(st.pinned, id)
+	}
+}
+
+func (s *Store) stripe(id ID) *stripe { return &s.stripes[id[0]] }
+
+// Pins keep IDs from being destroyed until they are released. They are safe for
+// concurrent use, except that Release waits for no Meet.
+type Pins struct {
+	s        *Store
+	mu       sync.Mutex
+	ids      []ID
+	released bool
+}
+
+// NewPins returns pins that hold nothing yet.
+func (s *Store) NewPins() *Pins { return &Pins{s: s} }
+
+// Release lets go of everything. It is called when the record that refers to
+// what was met is applied, or will never be written. It may be called again.
+func (p *Pins) Release() {
+	p.mu.Lock()
+	ids := p.ids
+	p.ids, p.released = nil, true
+	p.mu.Unlock()
+	for _, id := range ids {
+		p.s.unpin(id)
+	}
+}
+
+// add takes over pins that were set for it; false if it is released already.
+func (p *Pins) add(ids []ID) bool {
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if p.released {
+		return false
+	}
+	p.ids = append(p.ids, ids...)
+	return true
+}
+
+// Meet sets met[i] to whether ids[i] is stored, readable as far as is known, and
+// now pinned by p. What is not met is not pinned. The zero ID is met always. On
+// an error nothing is pinned.
+func (s *Store) Meet(p *Pins, ids []ID, met []bool) error {
+	if len(met) != len(ids) {
+		return fmt.Errorf("chunk: meet %d ids, %d answers", len(ids), len(met))
+	}
+	var held, ask []int // pinned; of those, what only the index can know
+	for i, id := range ids {
+		met[i] = id.IsZero()
+		if met[i] {
+			continue
+		}
+		st := s.stripe(id)
+		st.mu.Lock()
+		if _, dying := st.dying[id]; !dying {
+			st.pinned[id]++
+			held = append(held, i)
+			if met[i] = st.published[id] != nil; !met[i] {
+				ask = append(ask, i)
+			}
+		}
+		st.mu.Unlock()
+	}
+	err := s.ask(ids, met, ask)
+	kept := make([]ID, 0, len(held))
+	for _, i := range held {
+		if err == nil && met[i] {
+			kept = append(kept, ids[i])
+		} else {
+			s.unpin(ids[i])
+		}
+	}
+	if err == nil && !p.add(kept) {
+		for _, id := range kept {
+			s.unpin(id)
+		}
+		err = fmt.Errorf("chunk: meet: %w", ErrReleased)
+	}
+	if err != nil {
+		clear(met)
+	}
+	return err
+}
+
+func (s *Store) unpin(id ID) {
+	st := s.stripe(id)
+	st.mu.Lock()
+	st.unpin(id)
+	st.mu.Unlock()
+}
+
+// parallelAsk is from how many questions on several goroutines ask the index:
+// one that hits takes some microseconds, or a read of the disk.
+const parallelAsk = 32
+
+// ask sets met[i], for each i of ask, to whether the index can serve ids[i].
+func (s *Store) ask(ids []ID, met []bool, ask []int) error {
+	ask = slices.DeleteFunc(ask, func(i int) bool { return !s.index.MayContain(index.ID(ids[i])) })
+	if len(ask) == 0 {
+		return nil
+	}
+	s.stats.lookups.Add(uint64(len(ask)))
+	one := func(i int) error {
+		e, ok, err := s.index.Get(index.ID(ids[i]))
+		if err != nil {
+			return fmt.Errorf("chunk: look up %v: %w", ids[i], err)
+		}
+		met[i] = ok && !e.Lost && s.alive(e.Segment)
+		return nil
+	}
+	if len(ask) < parallelAsk || s.workers == 1 {
+		for _, i := range ask {
+			if err := one(i); err != nil {
+				return err
+			}
+		}
+		return nil
+	}
+	// Neighbours in the order of keys share blocks of the index.
+	slices.SortFunc(ask, func(a, b int) int { return ids[a].Compare(ids[b]) })
+	var g errgroup.Group
+	for part := range slices.Chunk(ask, (len(ask)+s.workers-1)/s.workers) {
+		g.Go(func() error {
+			for _, i := range part {
+				if err := one(i); err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+// Destroy calls remove with those of ids that are neither pinned, published nor
+// being destroyed already, if there are any. They are dying until it returns: to
+// a taker they are absent. remove takes from the index those whose count is
+// still zero, in one step with finding that out; it may wait for disks.
+func (s *Store) Destroy(ids []ID, remove func([]ID) error) error {
+	dying := make([]ID, 0, len(ids))
+	for _, id := range ids {
+		st := s.stripe(id)
+		st.mu.Lock()
+		_, already := st.dying[id]
+		if !already && st.pinned[id] == 0 && st.published[id] == nil {
+			st.dying[id] = struct{}{}
+			dying = append(dying, id)
+		}
+		st.mu.Unlock()
+	}
+	if len(dying) == 0 {
+		return nil
+	}
+	defer func() {
+		for _, id := range dying {
+			st := s.stripe(id)
+			st.mu.Lock()
+			delete(st.dying, id)
+			st.mu.Unlock()
+		}
+	}()
+	return remove(slices.Clone(dying))
+}

@@ -1,0 +1,112 @@
+package chunk
+
+import (
+	"fmt"
+
+	"github.com/snapstore/snapstore/internal/index"
+	"github.com/snapstore/snapstore/internal/seglog"
+)
+
+// A Placement says where the bytes of an ID are.
+type Placement struct {
+	ID   ID
+	Loc  index.Location
+	Node bool
+}
+
+// Between the sync that makes a batch visible and the step that applies it to
+// the index, its placements are published here.
+//
+// Two takes can store the same ID, each unaware of the other. Their placements
+// then form a queue, in the order they were published, which is the order of
+// sync and of apply. Publish adds at the end; Retire, called once for each
+// batch when it is applied, removes the first. So
+//
+//   - Placed gives the placement of the oldest batch that is not applied, which
+//     is the one that the applier is about to need;
+//   - retiring one batch never takes away what a later one published, even if
+//     what the earlier one had put into the index has been destroyed since;
+//   - whoever looks here first and into the index second finds every ID that
+//     was published when it began: a placement leaves here only after the index
+//     has its ID.
+type published struct {
+	place Placement
+	next  *published // of the same ID, published later
+	last  *published // the end of the queue; kept in its first element only
+}
+
+// Publish makes placements findable. The batch that brings them is synced. They
+// are published in the order of sync.
+func (s *Store) Publish(places []Placement) {
+	for i := range places {
+		p := &published{place: places[i]}
+		st := s.stripe(places[i].ID)
+		st.mu.Lock()
+		if first := st.published[p.place.ID]; first == nil {
+			p.last = p
+			st.published[p.place.ID] = p
+		} else {
+			first.last.next, first.last = p, p
+		}
+		st.mu.Unlock()
+	}
+	s.stats.published.Add(int64(len(places)))
+}
+
+// Placed returns the oldest placement of id that waits to be applied.
+func (s *Store) Placed(id ID) (Placement, bool) {
+	st := s.stripe(id)
+	st.mu.Lock()
+	defer st.mu.Unlock()
+	if p := st.published[id]; p != nil {
+		return p.place, true
+	}
+	return Placement{}, false
+}
+
+// Retire undoes the oldest Publish of each of ids. It is called when a batch is
+// applied, with every ID that was published for the batch, as often as it was.
+func (s *Store) Retire(ids []ID) {
+	n := 0
+	for _, id := range ids {
+		st := s.stripe(id)
+		st.mu.Lock()
+		if first := st.published[id]; first != nil {
+			n++
+			if first.next == nil {
+				delete(st.published, id)
+			} else {
+				first.next.last = first.last
+				st.published[id] = first.next
+			}
+		}
+		st.mu.Unlock()
+	}
+	s.stats.published.Add(int64(-n))
+}
+
+// locate says where to read id: what is published first, then the index.
+func (s *Store) locate(id ID) (index.Location, error) {
+	if p, ok := s.Placed(id); ok {
+		return p.Loc, nil
+	}
+	s.stats.lookups.Add(1)
+	e, ok, err := s.index.Get(index.ID(id))
+	if err != nil {
+		return index.Location{}, fmt.Errorf("chunk: look up %v: %w", id, err)
+	}
+	// A lost entry is tried all the same: what could not be read may be readable
+	// again.
+	if !ok || e.Location == (index.Location{}) {
+		return index.Location{}, fmt.Errorf("chunk %v: %w", id, ErrNotStored)
+	}
+	return e.Location, nil
+}
+
+func frameLoc(l index.Location) seglog.Loc {
+	return seglog.Loc{Segment: seglog.SegmentID(l.Segment), Offset: l.Offset, Length: l.Length}
+}
+
+func slotLocation(l seglog.Loc, slot, slots int) index.Location {
+	return index.Location{Segment: uint64(l.Segment), Offset: l.Offset, Length: l.Length, Slot: uint8(slot), Slots: uint8(slots)}
+}

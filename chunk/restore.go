@@ -1,0 +1,257 @@
+package chunk
+
+import (
+	"context"
+	"errors"
+	"sync"
+	"sync/atomic"
+
+	"github.com/snapstore/snapstore/internal/index"
+)
+
+// A PageRef asks for a page in Dst, of PageSize bytes.
+type PageRef struct {
+	ID  ID
+	Dst []byte
+}
+
+const (
+	// restoreWindow bounds what is planned at a time: 128 MiB of pages, for some
+	// 80 bytes each.
+	restoreWindow = 32 << 10
+	// restoreSpan is how many neighbours one worker takes at a time. Neighbours
+	// lie in the same groups, mostly, and these one behind the other.
+	restoreSpan = 32 * GroupPages
+	// cachedRead is up to how many pages a read goes through the page cache.
+	// Larger ones would only push out what others read.
+	cachedRead = 16 * GroupPages
+)
+
+// Pages reads many pages, best in the order of an image. Each is verified before
+// it is copied to its Dst, and nothing is written beyond that.
+//
+// It works in windows. Within one, each group is read and decoded once, whoever
+// of the window needs it: the IDs in its header say which pages it serves, so
+// that there is about one question to the index for each group, not for each
+// page.
+//
+// It goes on past pages that can not be read, so that OnLost is told of all
+// damage, and returns the error of the first of refs. Their Dst stay as they
+// were. Other errors end it at once.
+func (s *Store) Pages(ctx context.Context, refs []PageRef) error {
+	for i := range refs {
+		if err := checkPage(refs[i].Dst); err != nil {
+			return err
+		}
+	}
+	keep := len(refs) <= cachedRead && s.pages.limit > 0
+	var first error
+	for len(refs) > 0 {
+		n := min(len(refs), restoreWindow)
+		err := s.newPlan(refs[:n], keep).run(ctx)
+		switch {
+		case err == nil:
+		case errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNotStored):
+			if first == nil {
+				first = err
+			}
+		default:
+			return err
+		}
+		refs = refs[n:]
+	}
+	return first
+}
+
+// A plan is one window of a restore. What is needed once stands for all that
+// have its ID: head[id] is the first of them, next leads to the others.
+type plan struct {
+	s    *Store
+	keep bool
+	refs []PageRef
+	head map[ID]int32
+	next []int32
+	// state of what head points to.
+	state []atomic.Uint32
+
+	mu    sync.Mutex
+	taken map[groupAt]struct{} // groups that a worker reads or has read
+
+	span   atomic.Int64 // the next to be worked on
+	broken atomic.Bool  // an error that is not about one page: stop early
+}
+
+const (
+	wanted uint32 = iota
+	taken         // a worker has its group decoded
+	filled
+)
+
+type groupAt struct {
+	segment uint64
+	offset  uint32
+}
+
+func (s *Store) newPlan(refs []PageRef, keep bool) *plan {
+	p := &plan{s: s, keep: keep, refs: refs, taken: map[groupAt]struct{}{}}
+	p.head = make(map[ID]int32, len(refs))
+	p.next = make([]int32, len(refs))
+	p.state = make([]atomic.Uint32, len(refs))
+	// From the last to the first, so that the head is the first.
+	for i := len(refs) - 1; i >= 0; i-- {
+		r := &refs[i]
+		if r.ID.IsZero() {
+			clear(r.Dst)
+			continue
+		}
+		if keep && s.pages.get(r.ID, r.Dst) {
+			s.stats.pageHits.Add(1)
+			continue
+		}
+		p.next[i] = -1
+		if j, ok := p.head[r.ID]; ok {
+			p.next[i] = j
+		}
+		p.head[r.ID] = int32(i)
+	}
+	return p
+}
+
+func (p *plan) run(ctx context.Context) error {
+	if len(p.head) == 0 {
+		return ctx.Err()
+	}
+	workers := min(p.s.workers, (len(p.refs)+restoreSpan-1)/restoreSpan)
+	var wg sync.WaitGroup
+	for range workers - 1 {
+		wg.Go(func() { p.work(ctx) })
+	}
+	p.work(ctx)
+	wg.Wait()
+
+	// What is left was damaged, moved meanwhile, or hidden behind such an error.
+	var first error
+	for i := range p.refs {
+		if j, ok := p.head[p.refs[i].ID]; !ok || int(j) != i || p.state[i].Load() == filled {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		err := p.s.readPage(p.refs[i].ID, p.refs[i].Dst, p.keep)
+		switch {
+		case err == nil:
+			p.spread(int32(i))
+		case errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNotStored):
+			if first == nil {
+				first = err
+			}
+		default:
+			return err
+		}
+	}
+	return first
+}
+
+// work takes spans until none is left.
+func (p *plan) work(ctx context.Context) {
+	payload := p.s.frames.get()
+	defer p.s.frames.put(payload)
+	raw := p.s.raws.get()
+	defer p.s.raws.put(raw)
+	for {
+		start := int(p.span.Add(1)-1) * restoreSpan
+		if start >= len(p.refs) {
+			return
+		}
+		for i := start; i < min(start+restoreSpan, len(p.refs)); i++ {
+			id := p.refs[i].ID
+			j, ok := p.head[id]
+			if !ok || p.state[j].Load() != wanted {
+				continue
+			}
+			if ctx.Err() != nil || p.broken.Load() {
+				return
+			}
+			at, err := p.s.locate(id)
+			if err == nil && p.claim(at) {
+				err = p.fill(at, payload, raw)
+			}
+			if err != nil && !isDamage(err) && !errors.Is(err, ErrNotStored) {
+				p.broken.Store(true)
+			}
+		}
+	}
+}
+
+// claim says whether the caller is the one to read the group.
+func (p *plan) claim(at index.Location) bool {
+	k := groupAt{at.Segment, at.Offset}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	if _, ok := p.taken[k]; ok {
+		return false
+	}
+	p.taken[k] = struct{}{}
+	return true
+}
+
+// fill reads a group and serves whatever of the window is in it.
+func (p *plan) fill(at index.Location, payload, raw []byte) error {
+	g, err := p.s.readGroup(frameLoc(at), payload)
+	if err != nil {
+		return err
+	}
+	var heads [GroupPages]int32
+	need := 0
+	for slot := range g.n {
+		heads[slot] = -1
+		if j, ok := p.head[g.id(slot)]; ok && p.state[j].CompareAndSwap(wanted, taken) {
+			heads[slot] = j
+			need++
+		}
+	}
+	if need == 0 {
+		return nil
+	}
+	pages := raw[:g.raw():g.raw()]
+	if p.keep {
+		pages = make([]byte, g.raw())
+	}
+	if err := p.s.decode(g, pages); err != nil {
+		return err
+	}
+	var sums [GroupPages]ID
+	for slot := 0; slot < g.n; {
+		end := slot
+		for end < g.n && heads[end] >= 0 {
+			end++
+		}
+		if err := SumPages(sums[slot:end], pages[slot*PageSize:end*PageSize]); err != nil {
+			return err
+		}
+		slot = end + 1
+	}
+	verified := uint32(0)
+	for slot := range g.n {
+		if j := heads[slot]; j >= 0 && sums[slot] == g.id(slot) {
+			verified |= 1 << slot
+			copy(p.refs[j].Dst, pages[slot*PageSize:(slot+1)*PageSize])
+			p.spread(j)
+		}
+	}
+	if p.keep {
+		c := &cachedGroup{ids: g.ids(), pages: pages}
+		c.verified.Store(verified)
+		p.s.pages.add(c)
+	}
+	return nil
+}
+
+// spread copies the page at head j to the others that want it.
+func (p *plan) spread(j int32) {
+	for i := p.next[j]; i >= 0; i = p.next[i] {
+		copy(p.refs[i].Dst, p.refs[j].Dst)
+	}
+	p.state[j].Store(filled)
+}

@@ -1,0 +1,142 @@
+package chunk
+
+import (
+	"errors"
+	"fmt"
+	"runtime"
+	"sync/atomic"
+
+	"github.com/snapstore/snapstore/internal/index"
+	"github.com/snapstore/snapstore/internal/seglog"
+)
+
+// Lookup finds what the index knows of an ID. *index.Index is one.
+type Lookup interface {
+	Get(index.ID) (index.Entry, bool, error)
+	MayContain(index.ID) bool
+}
+
+// Frames reads frames of the log. *seglog.Log is one.
+type Frames interface {
+	ReadFrame(seglog.Loc, []byte) (seglog.Kind, []byte, error)
+}
+
+// StoreOptions say what a Store reads from. Zero sizes are defaults, negative
+// ones turn a cache off.
+type StoreOptions struct {
+	Index  Lookup
+	Log    Frames
+	NodeID NodeID
+
+	// Alive says whether the log still has a segment. An entry that points
+	// elsewhere counts as absent. nil: all are alive.
+	Alive func(segment uint64) bool
+
+	PageCacheBytes int64 // decoded groups; 0 = 32 MiB
+	NodeCacheBytes int64 // 0 = 32 MiB
+	Workers        int   // 0 = GOMAXPROCS
+
+	// OnLost is told of content that could not be read, after the second look.
+	// It runs in the goroutine that reads, which may hold locks of the caller's,
+	// and several may run at once: it notes the ID and returns.
+	OnLost func(ID, error)
+}
+
+const defaultCache = 32 << 20
+
+// A Store reads what is stored, and knows what may not be destroyed. It is safe
+// for concurrent use. It holds nothing that needs closing.
+type Store struct {
+	index   Lookup
+	log     Frames
+	nodeID  NodeID
+	alive   func(segment uint64) bool
+	onLost  func(ID, error)
+	workers int
+
+	coder   Coder
+	frames  bufferPool // payloads read
+	raws    bufferPool // decoded groups, and pages on their way in
+	stripes [stripeCount]stripe
+	pages   *pageCache
+	nodes   *nodeCache
+	stats   counters
+}
+
+// Stats are counters since NewStore.
+type Stats struct {
+	PageHits, PageMisses uint64 // reads of single pages
+	NodeHits, NodeMisses uint64
+	Frames               uint64 // frames read
+	Groups               uint64 // groups decoded
+	Lookups              uint64 // questions to the index
+	SecondLooks          uint64 // after damage
+	Lost                 uint64
+	CodecFaults          uint64 // groups stored raw because their codec failed
+	PageCacheBytes       int64
+	NodeCacheBytes       int64
+	Published            int64 // placements waiting to be applied
+}
+
+type counters struct {
+	pageHits, pageMisses, nodeHits, nodeMisses atomic.Uint64
+	frames, groups, lookups, secondLooks, lost atomic.Uint64
+	published                                  atomic.Int64
+}
+
+// NewStore returns a Store over an index and a log.
+func NewStore(o StoreOptions) (*Store, error) {
+	if o.Index == nil || o.Log == nil || o.NodeID == nil {
+		return nil, errors.New("chunk: a store needs an index, a log and a node hash")
+	}
+	size := func(n int64) int64 {
+		if n == 0 {
+			return defaultCache
+		}
+		return max(n, 0)
+	}
+	s := &Store{
+		index: o.Index, log: o.Log, nodeID: o.NodeID, alive: o.Alive, onLost: o.OnLost, workers: o.Workers,
+		frames: bufferPool{size: frameBuffer}, raws: bufferPool{size: maxRaw},
+		pages: newPageCache(size(o.PageCacheBytes)), nodes: newNodeCache(size(o.NodeCacheBytes)),
+	}
+	if s.workers <= 0 {
+		s.workers = runtime.GOMAXPROCS(0)
+	}
+	if s.alive == nil {
+		s.alive = func(uint64) bool { return true }
+	}
+	if s.onLost == nil {
+		s.onLost = func(ID, error) {}
+	}
+	for i := range s.stripes {
+		s.stripes[i].init()
+	}
+	return s, nil
+}
+
+// Stats returns the counters.
+func (s *Store) Stats() Stats {
+	c := &s.stats
+	return Stats{
+		PageHits: c.pageHits.Load(), PageMisses: c.pageMisses.Load(),
+		NodeHits: c.nodeHits.Load(), NodeMisses: c.nodeMisses.Load(),
+		Frames: c.frames.Load(), Groups: c.groups.Load(), Lookups: c.lookups.Load(),
+		SecondLooks: c.secondLooks.Load(), Lost: c.lost.Load(),
+		CodecFaults:    uint64(s.coder.Faults()),
+		PageCacheBytes: s.pages.bytes(), NodeCacheBytes: s.nodes.bytes(),
+		Published: c.published.Load(),
+	}
+}
+
+// Coder returns the store's coder, for those who read or write groups
+// themselves.
+func (s *Store) Coder() *Coder { return &s.coder }
+
+// checkPage says whether b can hold a page.
+func checkPage(b []byte) error {
+	if len(b) != PageSize {
+		return fmt.Errorf("chunk: page of %d bytes", len(b))
+	}
+	return nil
+}

@@ -1,0 +1,271 @@
+package chunk
+
+import (
+	"bytes"
+	"errors"
+	"fmt"
+
+	"github.com/snapstore/snapstore/internal/seglog"
+)
+
+// A Spill appends frames to segments of its own. *seglog.Spill is one.
+type Spill interface {
+	Append(seglog.Kind, []byte) (seglog.Loc, error)
+	Flush() error
+	Ranges() []seglog.Range
+	Close() error
+}
+
+// WriterOptions say what a Writer does with what it is given.
+type WriterOptions struct {
+	Codec Codec
+	// Spill opens a place for what is too much for the commit stream: more than
+	// SpillAfter bytes of payload (0 = 8 MiB). nil: everything goes with the
+	// commit, from memory.
+	Spill      func() (Spill, error)
+	SpillAfter int64
+	// Pins take what is met in the store; nil or NoDedup: nothing is looked for
+	// there, only within the writer.
+	Pins    *Pins
+	NoDedup bool
+	Workers int // 0 = the store's
+}
+
+const defaultSpillAfter = 8 << 20
+
+// A Writer gathers what one take, load, upload or cleaning brings. What it was
+// given is durable once a commit with what Finish returned has succeeded, and
+// garbage that nobody sees until then. It is for one goroutine.
+//
+// Frames are appended in the order in which their first page or node came,
+// groups apart from nodes, whatever the number of workers.
+type Writer struct {
+	s   *Store
+	o   WriterOptions
+	err error // the first failure to append; nothing is appended after it
+
+	// seen are the IDs that this writer appended or met.
+	seen map[ID]struct{}
+
+	frames   []seglog.NewFrame // in memory, for the commit stream
+	buffered int64
+	spill    Spill
+	finished bool
+	closed   bool
+	placed   []placedFrame // all frames in order; those in memory first
+
+	jobs  []*job // groups being compressed, the oldest first
+	nodes [][]byte
+	names []ID // of nodes
+}
+
+type placedFrame struct {
+	loc  seglog.Loc // zero while in memory
+	node bool
+	ids  []ID
+}
+
+// NewWriter returns a writer. The caller closes it.
+func (s *Store) NewWriter(o WriterOptions) *Writer {
+	if o.SpillAfter == 0 {
+		o.SpillAfter = defaultSpillAfter
+	}
+	if o.Workers <= 0 {
+		o.Workers = s.workers
+	}
+	return &Writer{s: s, o: o, seen: map[ID]struct{}{}}
+}
+
+func (w *Writer) ready() error {
+	switch {
+	case w.closed:
+		return fmt.Errorf("chunk: writer: %w", ErrReleased)
+	case w.err != nil:
+		return w.err
+	case w.finished:
+		return errors.New("chunk: writer is finished")
+	}
+	return nil
+}
+
+// meet is Store.Meet for those ids that the writer has not seen. met says which
+// need not be written; the others count as seen from now on, and the caller
+// writes them.
+func (w *Writer) meet(ids []ID, met []bool) error {
+	var ask []ID
+	var at []int
+	for i, id := range ids {
+		if _, met[i] = w.seen[id]; !met[i] {
+			w.seen[id] = struct{}{}
+			ask, at = append(ask, id), append(at, i)
+		}
+	}
+	if w.o.NoDedup || w.o.Pins == nil || len(ask) == 0 {
+		return nil
+	}
+	found := make([]bool, len(ask))
+	if err := w.s.Meet(w.o.Pins, ask, found); err != nil {
+		return err
+	}
+	for k, i := range at {
+		met[i] = found[k]
+	}
+	return nil
+}
+
+// append takes over a frame. payload is the caller's again on return.
+func (w *Writer) append(kind seglog.Kind, payload []byte, ids []ID) error {
+	if w.err != nil {
+		return w.err
+	}
+	f := placedFrame{node: kind == seglog.KindNodes, ids: ids}
+	if w.spill == nil {
+		w.frames = append(w.frames, seglog.NewFrame{Kind: kind, Payload: bytes.Clone(payload)})
+		w.placed = append(w.placed, f)
+		w.buffered += int64(len(payload))
+		if w.o.Spill != nil && w.buffered > w.o.SpillAfter {
+			w.err = w.spillOver()
+		}
+		return w.err
+	}
+	f.loc, w.err = w.spill.Append(kind, payload)
+	if w.err == nil {
+		w.placed = append(w.placed, f)
+	}
+	return w.err
+}
+
+// spillOver opens the spill and moves there what is in memory.
+func (w *Writer) spillOver() error {
+	var err error
+	if w.spill, err = w.o.Spill(); err != nil {
+		w.spill = nil
+		return err
+	}
+	for i, f := range w.frames {
+		if w.placed[i].loc, err = w.spill.Append(f.Kind, f.Payload); err != nil {
+			return err
+		}
+		w.frames[i].Payload = nil
+	}
+	w.frames, w.buffered = nil, 0
+	return nil
+}
+
+// AddNode adds an encoded node under its ID, unless it is stored already; then
+// it is pinned. node is copied.
+func (w *Writer) AddNode(id ID, node []byte) error {
+	if err := w.ready(); err != nil {
+		return err
+	}
+	if err := checkNode(len(node)); err != nil {
+		return err
+	}
+	if id.IsZero() {
+		return errors.New("chunk: node with the zero id")
+	}
+	var met [1]bool
+	if w.err = w.meet([]ID{id}, met[:]); w.err != nil || met[0] {
+		return w.err
+	}
+	w.nodes, w.names = append(w.nodes, bytes.Clone(node)), append(w.names, id)
+	if len(w.nodes) == FrameNodes {
+		return w.flushNodes()
+	}
+	return nil
+}
+
+func (w *Writer) flushNodes() error {
+	if len(w.nodes) == 0 {
+		return nil
+	}
+	payload, err := AppendNodes(nil, w.nodes)
+	if err != nil {
+		return err
+	}
+	names := w.names
+	clear(w.nodes)
+	w.nodes, w.names = w.nodes[:0], nil
+	return w.append(seglog.KindNodes, payload, names)
+}
+
+// AddGroup adds pages that lie side by side, as one group, without looking for
+// them in the store. It is for who moves pages: the caller has compared them
+// with their IDs. ids and pages are copied.
+func (w *Writer) AddGroup(codec Codec, ids []ID, pages []byte) error {
+	if err := w.ready(); err != nil {
+		return err
+	}
+	if len(ids) < 1 || len(ids) > GroupPages || len(pages) != len(ids)*PageSize {
+		return fmt.Errorf("chunk: group of %d ids and %d bytes", len(ids), len(pages))
+	}
+	j := w.newJob(codec)
+	j.ids = append(j.ids, ids...)
+	copy(j.raw, pages)
+	return w.submit(j, nil)
+}
+
+// Finish appends what is still under way. What it returns belongs into the
+// commit: frames, in this order and before any others, or, if the data was
+// spilled, the ranges it is in. After an error the writer is only good for
+// Close.
+func (w *Writer) Finish() (frames []seglog.NewFrame, ranges []seglog.Range, err error) {
+	if err := w.ready(); err != nil {
+		return nil, nil, err
+	}
+	if err := w.drain(nil); err != nil {
+		return nil, nil, err
+	}
+	if err := w.flushNodes(); err != nil {
+		w.err = err
+		return nil, nil, err
+	}
+	w.finished, w.seen = true, nil
+	if w.spill == nil {
+		return w.frames, nil, nil
+	}
+	if err := w.spill.Flush(); err != nil {
+		w.err = err
+		return nil, nil, err
+	}
+	return nil, w.spill.Ranges(), nil
+}
+
+// Placements says where everything is that the writer appended. locs are where
+// the commit placed the frames that Finish returned, and none if there were
+// none; frames without one are left out.
+func (w *Writer) Placements(locs []seglog.Loc) []Placement {
+	n := 0
+	for _, f := range w.placed {
+		n += len(f.ids)
+	}
+	out := make([]Placement, 0, n)
+	for i, f := range w.placed {
+		loc := f.loc
+		if loc.IsZero() && i < len(locs) {
+			loc = locs[i]
+		}
+		if loc.IsZero() {
+			continue
+		}
+		for slot, id := range f.ids {
+			out = append(out, Placement{ID: id, Loc: slotLocation(loc, slot, len(f.ids)), Node: f.node})
+		}
+	}
+	return out
+}
+
+// Close gives back what the writer holds: buffers and the spill. The writer's
+// answers stay valid. It may be called again, after success or failure.
+func (w *Writer) Close() error {
+	if w.closed {
+		return nil
+	}
+	w.closed = true
+	w.abandon()
+	w.frames, w.nodes, w.seen = nil, nil, nil
+	if w.spill == nil {
+		return nil
+	}
+	return w.spill.Close()
+}
