@@ -1,0 +1,151 @@
+package index
+
+import (
+	"crypto/rand"
+	"encoding/binary"
+
+	"github.com/cockroachdb/pebble/v2"
+)
+
+// smallFilter is up to how many entries Open builds the filter before it
+// returns: about 10 ms.
+const smallFilter = 32 << 10
+
+// openFilter loads the filter of the state m, or builds it: at once if that is
+// quick, in the background otherwise.
+func (x *Index) openFilter(m meta) error {
+	f, err := loadFilter(x.o.FS, x.o.Dir, m)
+	if err == nil {
+		x.filter.Store(f)
+		return nil
+	}
+	x.trust.log.Debug("index: filter not loaded", "reason", err)
+	n, err := x.estimateEntries()
+	if err != nil {
+		return err
+	}
+	if n <= smallFilter {
+		return x.buildFilter(n)
+	}
+	x.startFilterBuild(n)
+	return nil
+}
+
+// startFilterBuild builds a filter for about n entries in the background. At
+// most one build runs. commit is held, or the index is not yet shared.
+func (x *Index) startFilterBuild(n uint64) {
+	if x.filterBuilding.Swap(true) {
+		return
+	}
+	x.builder.Go(func() {
+		defer x.filterBuilding.Store(false)
+		if err := x.buildFilter(n); err != nil {
+			x.trust.log.Warn("index: filter not built", "error", err)
+		}
+	})
+}
+
+// maybeRebuildFilter replaces a filter that has grown too many layers. commit is
+// held.
+func (x *Index) maybeRebuildFilter() {
+	f := x.filter.Load()
+	if f == nil || !f.crowded() || x.filterBuilding.Load() {
+		return
+	}
+	n, err := x.estimateEntries()
+	if err != nil {
+		x.trust.log.Warn("index: filter not built", "error", err)
+		return
+	}
+	x.startFilterBuild(n + uint64(len(x.pending)))
+}
+
+// addToFilters adds the IDs of a batch before it is applied. commit is held.
+func (x *Index) addToFilters(ids []ID) {
+	for _, f := range [...]*filter{x.filter.Load(), x.building} {
+		if f == nil {
+			continue
+		}
+		for i := range ids {
+			f.add(&ids[i])
+		}
+	}
+}
+
+// buildFilter makes a filter of all entries and puts it in place. Batches go on
+// meanwhile: from the moment the scan's state is fixed they add to the new
+// filter too.
+func (x *Index) buildFilter(n uint64) error {
+	var seed [8]byte
+	if _, err := rand.Read(seed[:]); err != nil {
+		return err
+	}
+	x.commit.Lock()
+	f := newFilter(x.applied.Load().state.serial, binary.LittleEndian.Uint64(seed[:]), roomFor(n))
+	lower, upper := kindSpan(kindEntry)
+	c, err := x.newCursor(x.db, &pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	if err == nil {
+		x.building = f
+	}
+	x.commit.Unlock()
+	if err != nil {
+		return err
+	}
+	err = x.fillFilter(f, c)
+	x.commit.Lock()
+	defer x.commit.Unlock()
+	x.building = nil
+	if err == nil {
+		x.filter.Store(f)
+		x.counters.filterBuilds.Add(1)
+	}
+	return err
+}
+
+// fillFilter adds all keys of c to f and closes c.
+func (x *Index) fillFilter(f *filter, c *cursor) error {
+	for c.next() {
+		select {
+		case <-x.closing:
+			_ = c.close()
+			return ErrClosed
+		default:
+		}
+		id, err := decodeIDKey(kindEntry, c.it.Key())
+		if err != nil {
+			_ = c.close()
+			return x.undecodable("entry key", c.it.Key(), err)
+		}
+		f.addOld(&id)
+	}
+	return c.close()
+}
+
+// estimateEntries returns at least how many entries the tables hold. Entries
+// that were changed since the last compaction count more than once.
+func (x *Index) estimateEntries() (n uint64, err error) {
+	defer x.trust.caught("estimate", &err)
+	lower, upper := kindSpan(kindEntry)
+	levels, err := x.db.SSTables(pebble.WithProperties(), pebble.WithKeyRangeFilter(lower, upper))
+	if err != nil {
+		return 0, x.trust.judge(err)
+	}
+	for _, level := range levels {
+		for _, table := range level {
+			n += table.Properties.NumEntries
+		}
+	}
+	return n, nil
+}
+
+// saveFilter writes the filter beside Pebble, for the next Open.
+func (x *Index) saveFilter() error {
+	// In this order: what is applied now is in the filter that is there later.
+	m := x.applied.Load()
+	f := x.filter.Load()
+	if f == nil || f.base > m.state.serial {
+		return nil
+	}
+	h := filterHeader{store: x.o.StoreID, opened: x.opened, session: x.session, covers: m.state.serial}
+	return saveFilter(x.o.FS, x.o.Dir, h, f)
+}

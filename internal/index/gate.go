@@ -1,0 +1,290 @@
+package index
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+var errHalted = errors.New("index: halted, nothing is written any more")
+
+// gate is the file system under Pebble. It closes four holes:
+//
+//   - Pebble v2.1.7 makes a marker file durable without first making durable the
+//     name of the file that it points to; a crash between leaves a database that
+//     does not open. The gate syncs the directory before it creates a marker.
+//   - Pebble panics, on a goroutine of its own, when a directory does not sync.
+//     The gate reports success and halts: no later step of Pebble gets through.
+//   - Pebble goes on after Fatalf returns. Once halted, the gate refuses to
+//     change anything, so the files are those of a crash at that moment.
+//   - Pebble retries a failed flush at once and for ever. The gate delays the
+//     creation of the next table.
+//
+// Pebble also creates a write-ahead log at every Open, which stays empty, is not
+// removed while the log is off, and takes syncs. The gate gives it a file that
+// does not exist.
+type gate struct {
+	vfs.FS
+	trust *trust
+	// retry delays what follows a failed flush or compaction.
+	retry *retryDelay
+
+	mu    sync.Mutex
+	locks []io.Closer
+}
+
+func (g *gate) check() error {
+	if g.trust.halted.Load() {
+		return errHalted
+	}
+	return nil
+}
+
+// isWAL says whether name is one of Pebble's write-ahead logs.
+func (g *gate) isWAL(name string) bool { return strings.HasSuffix(name, ".log") }
+
+func (g *gate) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
+	if g.isWAL(name) {
+		return nowhere{}, nil
+	}
+	if strings.HasSuffix(name, ".sst") {
+		g.retry.wait()
+	}
+	if err := g.check(); err != nil {
+		return nil, err
+	}
+	if strings.HasPrefix(g.PathBase(name), "marker.") {
+		if err := syncDir(g.FS, g.PathDir(name)); err != nil {
+			return nil, fmt.Errorf("before %s: %w", g.PathBase(name), err)
+		}
+	}
+	f, err := g.FS.Create(name, category)
+	return g.guard(f, err)
+}
+
+func (g *gate) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	if err := g.check(); err != nil {
+		return nil, err
+	}
+	f, err := g.FS.OpenReadWrite(name, category, opts...)
+	return g.guard(f, err)
+}
+
+// ReuseForWrite is for recycled write-ahead logs, of which there are none.
+func (g *gate) ReuseForWrite(oldname, newname string, _ vfs.DiskWriteCategory) (vfs.File, error) {
+	return nil, &os.LinkError{Op: "reuse", Old: oldname, New: newname, Err: errors.ErrUnsupported}
+}
+
+func (g *gate) guard(f vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return &gatedFile{File: f, gate: g}, nil
+}
+
+func (g *gate) OpenDir(name string) (vfs.File, error) {
+	f, err := g.FS.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return &gatedDir{File: f, gate: g, name: name}, nil
+}
+
+func (g *gate) Link(oldname, newname string) error {
+	if err := g.check(); err != nil {
+		return err
+	}
+	return g.FS.Link(oldname, newname)
+}
+
+func (g *gate) Rename(oldname, newname string) error {
+	if err := g.check(); err != nil {
+		return err
+	}
+	return g.FS.Rename(oldname, newname)
+}
+
+func (g *gate) Remove(name string) error {
+	if g.isWAL(name) {
+		return nil
+	}
+	if err := g.check(); err != nil {
+		return err
+	}
+	return g.FS.Remove(name)
+}
+
+func (g *gate) RemoveAll(name string) error {
+	if err := g.check(); err != nil {
+		return err
+	}
+	return g.FS.RemoveAll(name)
+}
+
+func (g *gate) MkdirAll(dir string, perm os.FileMode) error {
+	if err := g.check(); err != nil {
+		return err
+	}
+	return g.FS.MkdirAll(dir, perm)
+}
+
+// Lock gives Pebble a lock that unlock can take back when Pebble, broken, can
+// not be closed.
+func (g *gate) Lock(name string) (io.Closer, error) {
+	l, err := g.FS.Lock(name)
+	if err != nil {
+		return nil, err
+	}
+	once := &onceCloser{Closer: l}
+	g.mu.Lock()
+	g.locks = append(g.locks, once)
+	g.mu.Unlock()
+	return once, nil
+}
+
+func (g *gate) unlock() {
+	g.mu.Lock()
+	defer g.mu.Unlock()
+	for _, l := range g.locks {
+		_ = l.Close()
+	}
+}
+
+func (g *gate) Unwrap() vfs.FS { return g.FS }
+
+type onceCloser struct {
+	io.Closer
+	once sync.Once
+	err  error
+}
+
+func (c *onceCloser) Close() error {
+	c.once.Do(func() { c.err = c.Closer.Close() })
+	return c.err
+}
+
+// gatedFile is a file that is not written once the gate is halted.
+type gatedFile struct {
+	vfs.File
+	gate *gate
+}
+
+func (f *gatedFile) Write(p []byte) (int, error) {
+	if err := f.gate.check(); err != nil {
+		return 0, err
+	}
+	return f.File.Write(p)
+}
+
+func (f *gatedFile) WriteAt(p []byte, off int64) (int, error) {
+	if err := f.gate.check(); err != nil {
+		return 0, err
+	}
+	return f.File.WriteAt(p, off)
+}
+
+func (f *gatedFile) Sync() error {
+	if err := f.gate.check(); err != nil {
+		return err
+	}
+	return f.File.Sync()
+}
+
+func (f *gatedFile) SyncData() error {
+	if err := f.gate.check(); err != nil {
+		return err
+	}
+	return f.File.SyncData()
+}
+
+func (f *gatedFile) SyncTo(length int64) (bool, error) {
+	if err := f.gate.check(); err != nil {
+		return false, err
+	}
+	return f.File.SyncTo(length)
+}
+
+// gatedDir is a directory whose failed Sync halts the gate instead of failing.
+type gatedDir struct {
+	vfs.File
+	gate *gate
+	name string
+}
+
+func (d *gatedDir) Sync() error {
+	if d.gate.check() != nil {
+		return nil
+	}
+	if err := d.File.Sync(); err != nil {
+		d.gate.trust.halt(fmt.Errorf("sync of directory %s: %w", d.gate.PathBase(d.name), err))
+	}
+	return nil
+}
+
+// nowhere is a file that keeps nothing.
+type nowhere struct{}
+
+func (nowhere) Close() error                           { return nil }
+func (nowhere) Read([]byte) (int, error)               { return 0, io.EOF }
+func (nowhere) ReadAt([]byte, int64) (int, error)      { return 0, io.EOF }
+func (nowhere) Write(p []byte) (int, error)            { return len(p), nil }
+func (nowhere) WriteAt(p []byte, _ int64) (int, error) { return len(p), nil }
+func (nowhere) Preallocate(int64, int64) error         { return nil }
+func (nowhere) Stat() (vfs.FileInfo, error)            { return nil, errors.ErrUnsupported }
+func (nowhere) Sync() error                            { return nil }
+func (nowhere) SyncTo(int64) (bool, error)             { return false, nil }
+func (nowhere) SyncData() error                        { return nil }
+func (nowhere) Prefetch(int64, int64) error            { return nil }
+func (nowhere) Fd() uintptr                            { return vfs.InvalidFd }
+
+const (
+	firstRetryDelay = 5 * time.Millisecond
+	maxRetryDelay   = time.Second
+)
+
+// retryDelay makes background work that fails again and again wait longer and
+// longer. A delay ends early when the index closes.
+type retryDelay struct {
+	closing <-chan struct{}
+
+	mu    sync.Mutex
+	delay time.Duration
+	until time.Time
+}
+
+func (r *retryDelay) failed() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.delay = min(max(2*r.delay, firstRetryDelay), maxRetryDelay)
+	r.until = time.Now().Add(r.delay)
+}
+
+func (r *retryDelay) succeeded() {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.delay, r.until = 0, time.Time{}
+}
+
+func (r *retryDelay) wait() {
+	r.mu.Lock()
+	d := time.Until(r.until)
+	if r.delay == 0 {
+		d = 0
+	}
+	r.mu.Unlock()
+	if d <= 0 {
+		return
+	}
+	timer := time.NewTimer(d)
+	defer timer.Stop()
+	select {
+	case <-timer.C:
+	case <-r.closing:
+	}
+}
