@@ -10,6 +10,7 @@ import (
 
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/internal/record"
+	"github.com/snapstore/snapstore/internal/seglog"
 	"github.com/snapstore/snapstore/manifest"
 )
 

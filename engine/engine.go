@@ -220,7 +220,7 @@ func (e *Engine) Dir() string { return e.dir }
 func (e *Engine) Log() *seglog.Log { return e.log }
 
 // Entry looks a chunk or node up in the index, for inspection.
-func (e *Engine) Entry(id Root) (index.Entry, bool, error) { return e.idx.Get(index.ID(id)) }
+func (e *Engine) Entry(id Root) (index.Entry, bool, error) { return e.idx.GetUnfiltered(index.ID(id)) }
 
 // Node reads an encoded node or manifest, verified, for inspection.
 func (e *Engine) Node(ctx context.Context, id Root) ([]byte, error) { return e.store.Node(ctx, id) }

@@ -150,9 +150,11 @@ func (e *Engine) makeStore(l chunk.Lookup) (err error) {
 	return err
 }
 
-// lookup serves reads even from an index that is not trusted: what is read is
-// verified, so a wrong answer costs a try and not the truth.
+// lookup asks the filter only where a wrong "no" costs nothing, which is when a
+// take wonders whether a page is stored; whoever reads knows that it is.
 type lookup struct{ *index.Index }
+
+func (l lookup) Get(id index.ID) (index.Entry, bool, error) { return l.GetUnfiltered(id) }
 
 // enter puts a record into the canister table if it is the newest.
 func (e *Engine) enter(key, payload []byte) error {

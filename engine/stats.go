@@ -98,7 +98,7 @@ func (e *Engine) Stats() Stats {
 	s.Segments, s.Epoch, s.Sequence = l.Segments, uint64(l.Epoch), uint64(l.LastSequence)
 	s.LogDamage, s.Quarantined, s.Syncs = l.DamageCount, l.QuarantinedBytes, l.Syncs
 	s.BytesWritten = l.CommitBytes + l.BulkBytes + l.MovedBytes
-	s.IndexBytes = e.idx.Metrics().DiskBytes
+	s.IndexBytes = int64(e.idx.Metrics().DiskBytes)
 	s.DurableIndex = e.idx.DurableWatermark()
 	if err := e.idx.Untrusted(); err != nil {
 		s.IndexUntrusted = err.Error()

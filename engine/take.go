@@ -259,9 +259,9 @@ func (op *operation) end() {
 // allow, unless readers hold it.
 func (e *Engine) payDebt(ctx context.Context) error {
 	over := func() (bool, error) {
-		d := e.gc.Debt()
+		d := e.gc.RecentDebt()
 		free := d.Backlog.Versions - d.Backlog.Held
-		return d.Bytes > e.o.MaxDebt || free > e.o.MaxDrops || e.o.MaxDrops == 0 && free > 0, nil
+		return d.Bytes > e.o.MaxDebt || free > e.o.MaxDrops, nil
 	}
 	if ok, err := over(); err != nil || !ok {
 		return err

@@ -16,8 +16,8 @@ import (
 
 // Verify checks the store and yields every problem it finds, each with all
 // that is known of where; the sequence ends early only on an error, which is
-// yielded last. It reads what is durable; other operations go on meanwhile,
-// except that counting waits while counts are compared.
+// yielded last. It reads what is durable; other operations go on meanwhile, but
+// gc destroys nothing until it has ended.
 //
 // Checked are: the log as it was met since Open; that every canister record
 // can be read, and that the logical sizes in it are those of the manifests;
@@ -54,6 +54,8 @@ func (e *Engine) verify(ctx context.Context, o VerifyOptions, yield func(Problem
 		}
 		return ctx.Err()
 	}
+	// Nothing that is named now is destroyed before the end.
+	defer e.tickets.Begin()()
 	if err := e.applier.Wait(ctx, seglog.Sequence(e.Sequence())); err != nil {
 		return err
 	}
@@ -88,17 +90,16 @@ func (e *Engine) verify(ctx context.Context, o VerifyOptions, yield func(Problem
 // verifyCounts recomputes every count from the canisters' records.
 func (e *Engine) verifyCounts(ctx context.Context, report func(Problem) error) error {
 	var found []Problem
-	cmp, err := e.idx.NewComparison(index.RebuildOptions{Memory: e.o.RebuildMemory})
-	if err != nil {
-		return err
-	}
-	defer cmp.Abort()
-	err = e.counter.Compare(ctx, e.store, cmp, func(m index.Mismatch) error {
+	o := index.RebuildOptions{Memory: e.o.RebuildMemory}
+	err := e.counter.Compare(ctx, e.store, o, func(m index.CountMismatch) error {
+		if m.Counted == 0 && m.Present && m.Stored.Count == 0 {
+			return nil // in limbo
+		}
 		p := Problem{Chunk: chunk.ID(m.ID), Detail: m.String()}
 		switch {
-		case m.Stored == 0 && !m.Present:
+		case !m.Present:
 			p.Kind = ProblemMissing
-		case m.Want == 0:
+		case m.Counted == 0:
 			p.Kind = ProblemLeak
 		default:
 			p.Kind = ProblemCount

@@ -137,7 +137,7 @@ func (g *Collector) cleanGroup(f seglog.FrameInfo, res *cleaned, keep func(chunk
 	live := make([]bool, len(ids))
 	any := false
 	for i, id := range ids {
-		e, ok, err := g.idx.Get(index.ID(id))
+		e, ok, err := g.idx.GetUnfiltered(index.ID(id))
 		if err != nil {
 			return err
 		}
@@ -178,7 +178,7 @@ func (g *Collector) cleanNodes(f seglog.FrameInfo, keep func(chunk.ID, []byte) e
 		if err != nil {
 			continue
 		}
-		e, ok, err := g.idx.Get(index.ID(id))
+		e, ok, err := g.idx.GetUnfiltered(index.ID(id))
 		if err != nil {
 			return err
 		}
@@ -249,7 +249,7 @@ func (g *Collector) pointedInto(ctx context.Context, victim seglog.SegmentID) (b
 				continue
 			}
 			for _, id := range ids {
-				e, ok, err := g.idx.Get(index.ID(id))
+				e, ok, err := g.idx.GetUnfiltered(index.ID(id))
 				if err != nil {
 					return true, err
 				}

@@ -54,7 +54,20 @@ type Collector struct {
 	stop   context.CancelFunc
 	done   chan struct{}
 	totals totals
+
+	// sizes is the last look at the segments, which costs too much for every
+	// operation; it may be a few moments old.
+	sizes atomic.Pointer[sizes]
 }
+
+type sizes struct {
+	at              time.Time
+	debt, log, live int64
+}
+
+// sizesAge is how old a look at the segments may be where nothing is decided
+// but whether a take waits.
+const sizesAge = 20 * time.Millisecond
 
 type totals struct {
 	dropped, destroyed, segments, cleaned, quarantined, reclaimed, written atomic.Int64
@@ -425,19 +438,34 @@ type Debt struct {
 	LogBytes, LiveBytes int64
 }
 
-// Debt measures; it costs a look at every segment and canister.
+// Debt measures; it costs a look at every segment.
 func (g *Collector) Debt() Debt {
-	d := Debt{Backlog: g.counter.Backlog(g.o.Reading)}
+	z := g.look()
+	return Debt{Backlog: g.counter.Backlog(g.o.Reading), Bytes: z.debt, LogBytes: z.log, LiveBytes: z.live}
+}
+
+// RecentDebt is Debt with sizes that may be a few moments old.
+func (g *Collector) RecentDebt() Debt {
+	z := g.sizes.Load()
+	if z == nil || time.Since(z.at) > sizesAge {
+		z = g.look()
+	}
+	return Debt{Backlog: g.counter.Backlog(g.o.Reading), Bytes: z.debt, LogBytes: z.log, LiveBytes: z.live}
+}
+
+func (g *Collector) look() *sizes {
+	z := &sizes{at: time.Now()}
 	live := g.idx.Live()
 	for _, s := range g.log.Segments() {
 		l := live[uint64(s.ID)]
-		d.LogBytes += s.Size
-		d.LiveBytes += l
+		z.log += s.Size
+		z.live += l
 		if s.Sealed && !s.Busy && float64(l) < g.o.CleanBelow*float64(s.Size) {
-			d.Bytes += s.Size - l
+			z.debt += s.Size - l
 		}
 	}
-	return d
+	g.sizes.Store(z)
+	return z
 }
 
 func (g *Collector) snapshotTotals() Report {

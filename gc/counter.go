@@ -8,6 +8,7 @@ import (
 	"log/slog"
 	"slices"
 	"sync"
+	"sync/atomic"
 
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/internal/index"
@@ -65,9 +66,11 @@ type Counter struct {
 	// where is each canister's newest record: two records of one canister can
 	// share a batch when cleaning copies one, so the index would be behind.
 	where map[string]recordAt
-	limbo *suspects
-	step  int
-	stats CounterStats
+	// waiting is how many versions of known are dying.
+	waiting atomic.Int64
+	limbo   *suspects
+	step    int
+	stats   CounterStats
 }
 
 type recordAt struct {
@@ -92,7 +95,7 @@ func NewCounter(idx *index.Index, store *chunk.Store, alive func(uint64) bool, l
 			idx.MarkUntrusted(err)
 			return nil, fmt.Errorf("counting state of %x: %w", st.Key, err)
 		}
-		c.known[string(st.Key)] = rs
+		c.know(string(st.Key), rs)
 	}
 	for r := range idx.Records() {
 		c.where[string(r.Key)] = recordAt{r.RecordSeq, seglog.Loc{Segment: seglog.SegmentID(r.Segment), Offset: r.Offset, Length: r.Length}}
@@ -199,7 +202,7 @@ func (c *Counter) applyRecord(ctx context.Context, out **index.Batch, deltas *de
 			if err := (*out).Commit(); err != nil {
 				return err
 			}
-			c.known[string(r.Key)] = mid
+			c.know(string(r.Key), mid)
 			have = mid
 			*out = c.idx.NewBatch()
 		}
@@ -211,8 +214,18 @@ func (c *Counter) applyRecord(ctx context.Context, out **index.Batch, deltas *de
 	} else {
 		(*out).PutState(r.Key, next.encode())
 	}
-	c.known[string(r.Key)] = next
+	c.know(string(r.Key), next)
 	return nil
+}
+
+// know replaces what counting knows of a canister.
+func (c *Counter) know(key string, rs *runs) {
+	was := 0
+	if old := c.known[key]; old != nil {
+		was = old.waiting()
+	}
+	c.known[key] = rs
+	c.waiting.Add(int64(rs.waiting() - was))
 }
 
 // unreadable is told of a node that could not be read while counting. The walk

@@ -20,9 +20,12 @@ type Backlog struct {
 
 // Backlog counts; read says whether a snapshot of a canister is being read.
 func (c *Counter) Backlog(read func(key []byte, local uint64) bool) Backlog {
+	var b Backlog
+	if c.waiting.Load() == 0 {
+		return b
+	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	var b Backlog
 	for key, rs := range c.known {
 		w, h := rs.dying(func(local uint64) bool { return read([]byte(key), local) })
 		b.Versions += w
@@ -85,23 +88,12 @@ func (c *Counter) dropStep(ctx context.Context, key string, next *runs, r *run) 
 	if err := out.Commit(); err != nil {
 		return false, err
 	}
-	c.known[key] = next
+	c.know(key, next)
 	return finished, nil
 }
 
-// Recount walks what the counting state says of every canister and hands each
-// introduction to add. Together they are what the stored counts must be.
-func (c *Counter) Recount(ctx context.Context, g manifest.Getter, add func(id chunk.ID, node bool) error, bad func(key []byte, id chunk.ID, err error)) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for key, rs := range c.known {
-		if err := rs.recount(ctx, g, add, func(_ manifest.Place, id chunk.ID, err error) { bad([]byte(key), id, err) }); err != nil {
-			return fmt.Errorf("canister %x: %w", key, err)
-		}
-	}
-	return nil
-}
-
+// recount hands each introduction of rs to add: together they are what the
+// stored counts must be.
 func (rs *runs) recount(ctx context.Context, g manifest.Getter, add func(chunk.ID, bool) error, bad func(manifest.Place, chunk.ID, error)) error {
 	emit := func(id chunk.ID, delta int64, node bool) error {
 		if delta != 1 {
@@ -128,16 +120,6 @@ func (rs *runs) recount(ctx context.Context, g manifest.Getter, add func(chunk.I
 		}
 	}
 	return nil
-}
-
-// Applied tells the sequence of the record last counted for a canister.
-func (c *Counter) Applied(key []byte) uint64 {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	if rs, ok := c.known[string(key)]; ok {
-		return rs.recordSeq
-	}
-	return 0
 }
 
 // RecordAt says where a canister's newest applied record lies.

@@ -3,6 +3,7 @@ package gc
 import (
 	"context"
 	"fmt"
+	"maps"
 
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/internal/index"
@@ -38,4 +39,38 @@ func Rebuild(ctx context.Context, rb Rebuilder, g manifest.Getter, key []byte, a
 		return nil
 	}
 	return rb.PutState(key, rs.encode())
+}
+
+// Compare recomputes every count, as of now, and hands what differs from the
+// stored ones to found. Counting goes on meanwhile; the caller holds a ticket,
+// so that nothing is destroyed that is still to be walked.
+func (c *Counter) Compare(ctx context.Context, g manifest.Getter, o index.RebuildOptions, found func(index.CountMismatch) error, bad func(key []byte, id chunk.ID, err error)) error {
+	cmp, known, err := c.fix(o)
+	if err != nil {
+		return err
+	}
+	defer cmp.Close()
+	for key, rs := range known {
+		add := func(id chunk.ID, node bool) error { return cmp.AddCount(index.ID(id), 1) }
+		if err := rs.recount(ctx, g, add, func(_ manifest.Place, id chunk.ID, err error) { bad([]byte(key), id, err) }); err != nil {
+			return fmt.Errorf("canister %x: %w", key, err)
+		}
+	}
+	for m, err := range cmp.Mismatches(ctx) {
+		if err == nil {
+			err = found(m)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// fix takes stored counts and what explains them at one moment.
+func (c *Counter) fix(o index.RebuildOptions) (*index.CountComparison, map[string]*runs, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	cmp, err := c.idx.CompareCounts(o)
+	return cmp, maps.Clone(c.known), err // what is known is replaced, never changed
 }

@@ -229,6 +229,12 @@ func (rs *runs) dying(read func(local uint64) bool) (waiting, blocked int) {
 	return waiting, blocked
 }
 
+// waiting counts the versions that wait for their drop.
+func (rs *runs) waiting() int {
+	n, _ := rs.dying(func(uint64) bool { return false })
+	return n
+}
+
 // drop is the change that takes the version under way out of r.
 func (r *run) drop() manifest.Change {
 	i := r.dropping
