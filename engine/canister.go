@@ -24,7 +24,7 @@ type entry struct {
 	damaged error
 	seen    uint64
 	readers map[uint64]int // open readers by snapshot counter
-	live    *Canister
+	live    *Canister      // guarded by Engine.live
 	// op admits one take, load, checkpoint, upload flush or delete at a time.
 	op chan struct{}
 }
@@ -146,6 +146,13 @@ func (e *Engine) canister(id CanisterID) (*Canister, error) {
 	c.fill(m)
 	ent.live = c
 	return c, nil
+}
+
+// opened gives the Canister of an entry if there is one.
+func (e *Engine) opened(ent *entry) *Canister {
+	e.live.Lock()
+	defer e.live.Unlock()
+	return ent.live
 }
 
 // manifest reads a manifest; the zero root is an empty one.
@@ -386,7 +393,7 @@ func (e *Engine) delete(ctx context.Context, id SnapshotID) error {
 	if _, err := e.commit(ctx, &change{ent: ent, rec: rec}, true); err != nil {
 		return err
 	}
-	if c := ent.live; c != nil {
+	if c := e.opened(ent); c != nil {
 		c.dropUpload(id)
 	}
 	e.counters.deletes.Add(1)

@@ -54,6 +54,7 @@ type Engine struct {
 	table map[CanisterID]*entry
 	live  sync.Mutex // guards the making of Canisters
 
+	ahead    seglog.Sequence // of an index that the log does not reach; 0 is none
 	recovery recovery
 	early    earlyBatches
 	lost     lostPages
@@ -125,17 +126,23 @@ func open(dir string, opts *Options) (_ *Engine, err error) {
 			err = errors.Join(err, e.release())
 		}
 	}()
-	e.log, err = seglog.Open(seglog.Options{
-		FS: e.o.FS, Dir: dir, Logger: e.o.Logger, Ballast: max(e.o.Ballast, 0), IdleDelay: e.o.IdleSync,
-		MinSequence: seglog.Sequence(e.o.MinSequence), OnCommit: e.onCommit,
-	})
-	if err != nil {
+	if err := e.openLog(0); err != nil {
 		return nil, translate(err)
 	}
 	if err := e.recover(context.Background()); err != nil {
 		return nil, translate(err)
 	}
 	return e, nil
+}
+
+// openLog opens the log and changes nothing on disk. proved is a batch that is
+// known to have been synced.
+func (e *Engine) openLog(proved seglog.Sequence) (err error) {
+	e.log, err = seglog.Open(seglog.Options{
+		FS: e.o.FS, Dir: e.dir, Logger: e.o.Logger, Ballast: max(e.o.Ballast, 0), IdleDelay: e.o.IdleSync,
+		MinSequence: seglog.Sequence(e.o.MinSequence), ProvedSequence: proved, OnCommit: e.onCommit,
+	})
+	return err
 }
 
 // Close waits for what is under way, and releases the store. Calls after it

@@ -34,6 +34,10 @@ func (e *Engine) indexOptions() index.Options {
 
 // checkWatermark refuses an index that is ahead of the log, or of another one.
 func (e *Engine) checkWatermark(seq uint64, hash [32]byte) error {
+	if last, _ := e.log.Last(); seglog.Sequence(seq) > last {
+		e.ahead = seglog.Sequence(seq)
+		return fmt.Errorf("it is at batch %d and the log ends at %v", seq, last)
+	}
 	have, ok, err := e.log.HashAt(seglog.Sequence(seq))
 	switch {
 	case err != nil:
@@ -56,6 +60,16 @@ func (e *Engine) recover(ctx context.Context) error {
 		return err
 	}
 	e.idx = idx
+	if e.ahead > 0 {
+		// The index follows synced batches only. So what the log took for a
+		// torn tail was synced, and what is missing of it is damage.
+		if err := e.log.Close(); err != nil {
+			return err
+		}
+		if err := e.openLog(e.ahead); err != nil {
+			return err
+		}
+	}
 	if err := e.log.Start(ctx); err != nil {
 		return err
 	}

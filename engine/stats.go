@@ -62,9 +62,10 @@ func (e *Engine) Stats() Stats {
 	if e.closing.Load() {
 		return s
 	}
-	var live []*Canister
+	var entries []*entry
 	e.mu.RLock()
 	for _, ent := range e.table {
+		entries = append(entries, ent)
 		switch {
 		case ent.damaged != nil:
 			s.DamagedCanisters++
@@ -77,14 +78,11 @@ func (e *Engine) Stats() Stats {
 		}
 	}
 	e.mu.RUnlock()
-	e.live.Lock()
-	for _, ent := range e.table {
-		if ent.live != nil {
-			live = append(live, ent.live)
+	for _, ent := range entries {
+		c := e.opened(ent)
+		if c == nil {
+			continue
 		}
-	}
-	e.live.Unlock()
-	for _, c := range live {
 		c.gate.RLock()
 		for _, m := range c.sections {
 			s.DirtyPages += m.DirtyPages()

@@ -123,7 +123,8 @@ func (c *Canister) checkpoint(ctx context.Context, host []byte) (CheckpointResul
 	if host != nil {
 		next.Host = host
 	}
-	b, pause, err := op.build(ctx, c, next, manifest.SourceTaken, time.Now())
+	// Nobody took it, at no time: equal states have equal roots.
+	b, pause, err := op.build(ctx, c, next, manifest.SourceNone, time.Unix(0, 0))
 	if err != nil {
 		return res, err
 	}
@@ -156,7 +157,7 @@ func (c *Canister) begin(ctx context.Context) (*operation, error) {
 	if err != nil {
 		return nil, err
 	}
-	if c.ent.live != c {
+	if c.e.opened(c.ent) != c {
 		op.end()
 		return nil, fmt.Errorf("canister %s: %w", c.id, ErrNotFound)
 	}

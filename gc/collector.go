@@ -51,8 +51,9 @@ type Collector struct {
 
 	pass   sync.Mutex // held by the pass that works
 	kick   chan struct{}
+	life   context.Context // ends at Close
 	stop   context.CancelFunc
-	done   chan struct{}
+	done   sync.WaitGroup
 	totals totals
 
 	// sizes is the last look at the segments, which costs too much for every
@@ -98,26 +99,25 @@ type Options struct {
 
 // NewCollector makes a collector; Start begins its background work.
 func NewCollector(log *seglog.Log, idx *index.Index, store *chunk.Store, counter *Counter, applier *Applier, tickets *Tickets, o CollectorOptions) *Collector {
-	return &Collector{o: o, log: log, idx: idx, store: store, counter: counter, applier: applier, tickets: tickets, kick: make(chan struct{}, 1)}
+	g := &Collector{o: o, log: log, idx: idx, store: store, counter: counter, applier: applier, tickets: tickets, kick: make(chan struct{}, 1)}
+	g.life, g.stop = context.WithCancel(context.Background())
+	return g
 }
 
 // Start begins background work; Close ends it.
 func (g *Collector) Start() {
-	ctx, cancel := context.WithCancel(context.Background())
-	g.stop, g.done = cancel, make(chan struct{})
-	go func() {
-		defer close(g.done)
+	g.done.Go(func() {
 		for {
 			select {
-			case <-ctx.Done():
+			case <-g.life.Done():
 				return
 			case <-g.kick:
 			}
-			if err := g.background(ctx); err != nil && ctx.Err() == nil {
+			if err := g.background(g.life); err != nil && g.life.Err() == nil {
 				g.o.Logger.Error("gc stopped", "error", err)
 			}
 		}
-	}()
+	})
 }
 
 // Kick asks for a background pass; it never blocks.
@@ -128,12 +128,12 @@ func (g *Collector) Kick() {
 	}
 }
 
-// Close ends background work and waits for it.
+// Close ends background work and any pass under way, and waits for both.
 func (g *Collector) Close() {
-	if g.stop != nil {
-		g.stop()
-		<-g.done
-	}
+	g.stop()
+	g.done.Wait()
+	g.pass.Lock() // the last pass has seen the end of life
+	defer g.pass.Unlock()
 }
 
 // pace is how long background work rests for each moment it worked. More rest
@@ -165,6 +165,11 @@ func (g *Collector) background(ctx context.Context) error {
 	}
 	if err := g.emptyLimbo(ctx, false); err != nil {
 		return err
+	}
+	if g.worthFlush() {
+		if err := g.idx.Flush(); err != nil {
+			return err
+		}
 	}
 	tried := map[seglog.SegmentID]bool{}
 	for ctx.Err() == nil {
@@ -200,6 +205,9 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 	}
 	g.pass.Lock()
 	defer g.pass.Unlock()
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	defer context.AfterFunc(g.life, cancel)()
 	before := g.snapshotTotals()
 	report := func() Report { return g.report(before) }
 	progress := func() {
@@ -419,14 +427,21 @@ func (g *Collector) distrust(err error) error {
 // less rewrote the whole index again and again.
 func (g *Collector) worthFlush() bool {
 	live := g.idx.Live()
-	var dead, all int64
+	durable := g.idx.DurableWatermark()
+	if applied, _ := g.idx.Watermark(); applied == durable {
+		return false
+	}
+	var waiting, all int64
 	for _, s := range g.log.Segments() {
 		all += s.Size
-		if s.Sealed && live[uint64(s.ID)] == 0 {
-			dead += s.Size
+		l := live[uint64(s.ID)]
+		switch {
+		case !s.Sealed || s.Busy:
+		case l == 0, uint64(s.LastSeq) >= durable && float64(l) < g.o.CleanBelow*float64(s.Size):
+			waiting += s.Size - l
 		}
 	}
-	return dead > 64<<20 && dead > all/8
+	return waiting > 64<<20 && waiting > all/8
 }
 
 // Debt is what deleting has left to do.
