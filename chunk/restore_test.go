@@ -1,0 +1,181 @@
+package chunk
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"slices"
+	"testing"
+)
+
+// refs asks for ids side by side in one image, in the middle of a guard, and
+// check compares the finished image, not only the hashes of its pages.
+func (k *kit) refs(ids []ID) ([]PageRef, func()) {
+	guard := bytes.Repeat([]byte{0xee}, PageSize)
+	image := bytes.Repeat(guard, len(ids)+2)
+	refs := make([]PageRef, len(ids))
+	for i, id := range ids {
+		// The capacity reaches to the end: nothing but care keeps writers out.
+		refs[i] = PageRef{id, image[(i+1)*PageSize:][:PageSize]}
+	}
+	return refs, func() {
+		k.t.Helper()
+		if !bytes.Equal(image[:PageSize], guard) || !bytes.Equal(image[len(image)-PageSize:], guard) {
+			k.t.Fatal("wrote beyond the image")
+		}
+		for i, id := range ids {
+			if Sum(image[(i+1)*PageSize:][:PageSize]) != id {
+				k.t.Fatalf("page %d of the image is wrong", i)
+			}
+		}
+	}
+}
+
+// An image of random pages, stored in several orders under several codecs, with
+// zero pages and repetitions, comes back whole.
+func TestRestore(t *testing.T) {
+	r := newRand(t)
+	for _, n := range []int{1, 3, 16, cachedRead, cachedRead + 1, 5000} {
+		for _, cache := range []int64{-1, 1 << 20} {
+			k := newKit(t, func(o *StoreOptions) { o.PageCacheBytes = cache })
+			stored := make([]ID, 0, n)
+			order := r.Perm(n)
+			for len(order) > 0 {
+				m := min(1+r.IntN(GroupPages), len(order))
+				var ids []ID
+				var pages []byte
+				for _, p := range order[:m] {
+					page := pageOf(uint64(p))
+					ids, pages = append(ids, Sum(page)), append(pages, page...)
+				}
+				order = order[m:]
+				w := k.s.NewWriter(WriterOptions{})
+				if err := w.AddGroup(codecs[r.IntN(3)], ids, pages); err != nil {
+					t.Fatal(err)
+				}
+				k.store(w)
+				stored = append(stored, ids...)
+			}
+			ids := make([]ID, 2*n)
+			for i := range ids {
+				if r.IntN(5) > 0 {
+					ids[i] = stored[r.IntN(n)]
+				}
+			}
+			for range 2 {
+				refs, check := k.refs(ids)
+				if err := k.s.Pages(context.Background(), refs); err != nil {
+					t.Fatal(err)
+				}
+				check()
+			}
+			k.idle()
+		}
+	}
+}
+
+// Each group of a window is read once, and the index is asked about once for
+// each.
+func TestRestorePlan(t *testing.T) {
+	k := newKit(t, func(o *StoreOptions) { o.PageCacheBytes = -1 })
+	ids := k.put(0, 4000)
+	// In order, and then all of it again at the far end of the window.
+	want := append(slices.Clone(ids), ids...)
+	refs, check := k.refs(want)
+	if err := k.s.Pages(context.Background(), refs); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	st := k.s.Stats()
+	if st.Groups != 250 {
+		t.Fatalf("%d groups decoded, there are 250", st.Groups)
+	}
+	for loc, n := range k.l.reads {
+		if n != 1 {
+			t.Fatalf("%v was read %d times", loc, n)
+		}
+	}
+	if k.x.gets > 250+3*GroupPages*k.s.workers {
+		t.Fatalf("the index was asked %d times", k.x.gets)
+	}
+	k.idle()
+}
+
+// A window is bounded; what lies beyond comes all the same.
+func TestRestoreWindows(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.put(0, 64)
+	want := make([]ID, 2*restoreWindow+100)
+	for i := range want {
+		want[i] = ids[i%64]
+	}
+	dst := make([]byte, PageSize*len(ids))
+	refs := make([]PageRef, len(want))
+	for i := range refs {
+		refs[i] = PageRef{want[i], dst[i%64*PageSize:][:PageSize]}
+	}
+	if err := k.s.Pages(context.Background(), refs); err != nil {
+		t.Fatal(err)
+	}
+	if st := k.s.Stats(); st.Groups != 3*4 {
+		t.Fatalf("%d groups decoded", st.Groups)
+	}
+	for i, id := range ids {
+		if Sum(dst[i*PageSize:][:PageSize]) != id {
+			t.Fatalf("page %d", i)
+		}
+	}
+}
+
+// Damage does not end a restore: all of it is reported, the first error is of the
+// first page that is concerned, and the rest of the image is there.
+func TestRestoreDamage(t *testing.T) {
+	k := newKit(t, nil)
+	ids := k.put(0, 1000)
+	bad := map[ID]bool{}
+	for _, i := range []int{333, 334, 900} {
+		// One page of each of these groups, by its ID in the table.
+		loc := k.where(ids[i])
+		slot := i % GroupPages
+		k.l.change(loc, func(b []byte) { b[groupHeader+slot*idSize] ^= 1 })
+		bad[ids[i]] = true
+	}
+	missing := ID{1, 2, 3}
+	want := slices.Concat(ids[:700], []ID{missing}, ids[700:], []ID{ids[333]})
+	dst := bytes.Repeat([]byte{0xee}, len(want)*PageSize)
+	refs := make([]PageRef, len(want))
+	for i := range refs {
+		refs[i] = PageRef{want[i], dst[i*PageSize:][:PageSize]}
+	}
+	err := k.s.Pages(context.Background(), refs)
+	var ce *CorruptionError
+	if !errors.As(err, &ce) || ce.ID != ids[333] {
+		t.Fatalf("first error: %v", err)
+	}
+	for i, id := range want {
+		page := dst[i*PageSize:][:PageSize]
+		if bad[id] || id == missing {
+			if !bytes.Equal(page, bytes.Repeat([]byte{0xee}, PageSize)) {
+				t.Fatalf("page %d is damaged and was written", i)
+			}
+		} else if Sum(page) != id {
+			t.Fatalf("page %d", i)
+		}
+	}
+	lost := k.lost()
+	if len(lost) != len(bad) {
+		t.Fatalf("%d lost, want %d", len(lost), len(bad))
+	}
+	for _, id := range lost {
+		if !bad[id] {
+			t.Fatalf("%v is not damaged", id)
+		}
+	}
+	if err := k.s.Pages(context.Background(), []PageRef{{missing, dst[:PageSize]}}); !errors.Is(err, ErrNotStored) {
+		t.Fatal(err)
+	}
+	if err := k.s.Pages(context.Background(), []PageRef{{ids[0], dst[:5]}}); err == nil {
+		t.Fatal("a short dst")
+	}
+	k.idle()
+}
