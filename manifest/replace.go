@@ -228,13 +228,19 @@ func formula(is uint8) int64 {
 	return d
 }
 
+// uncounted tells whether, with what is unknown in v, an ID that nothing
+// readable names could gain.
+func (v *slots) uncounted() bool {
+	pred := v[slotP].unknown() || v[slotD].unknown()
+	return v[slotV2].unknown() || pred && v[slotV].unknown() && v[slotN].unknown()
+}
+
 func (r *counter) bad(p Place, v *slots, unread *NodeError) error {
 	if r.onBad == nil {
 		return unread
 	}
-	pred := v[slotP].unknown() || v[slotD].unknown()
 	err := unread.Err
-	if v[slotV2].unknown() || pred && v[slotV].unknown() && v[slotN].unknown() {
+	if v.uncounted() {
 		err = fmt.Errorf("%w: %w", ErrUncounted, err)
 	}
 	r.onBad(p, unread.ID, err)

@@ -241,7 +241,7 @@ func (c *modelRun) alive() []*modelVersion {
 // exactly while a version reaches it, and every node that a walk needs to go
 // on is counted still (nodes without a count are destroyed at once).
 func TestCountsEqualRecount(t *testing.T) {
-	seeds(t, 3000, func(t *testing.T, r *rand.Rand) {
+	seeds(t, 2500, func(t *testing.T, r *rand.Rand) {
 		w := &world{t: t, r: r, g: newNodes(), counts: map[chunk.ID]int64{}, isNode: map[chunk.ID]bool{}}
 		for range 2 {
 			c := &modelRun{dropping: -1, versions: []*modelVersion{{}}}
@@ -538,8 +538,8 @@ func TestChangeIsTheLargestPossible(t *testing.T) {
 				emitted[id] = change(x, &at, 0)
 			}
 		}
-		told := at[2].unknown() || at[0].unknown() && at[1].unknown() && at[3].unknown()
 		v := slots{slotP: at[0], slotD: at[0], slotV: at[1], slotV2: at[2], slotN: at[3]}
+		told := v.uncounted()
 		pruned := (&counter{}).prune(PagePlace(testHeap, 0), &v)
 		contents := append(slices.Clone(ids), ref{id: pageID(3)})
 		each(len(contents), len(lost), func(as []int) {
