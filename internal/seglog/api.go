@@ -130,6 +130,7 @@ type SegmentInfo struct {
 	FirstSeq Sequence // first and last batch whose trailer is in it; 0 if none
 	LastSeq  Sequence
 	Empty    bool // holds nothing but trailers
+	Busy     bool // a spill that is not closed wrote to it: not to be dropped
 	Path     string
 }
 

@@ -27,6 +27,8 @@ var (
 	ErrReadOnly = errors.New("log is read-only after a failed write")
 	// ErrSegmentGone: the segment is not in the table; look the content up again.
 	ErrSegmentGone = errors.New("segment is gone")
+	// ErrBusy: a spill that is not closed has written to the segment.
+	ErrBusy = errors.New("segment is in use")
 	// ErrDamaged: what was synced is not whole.
 	ErrDamaged = errors.New("log is damaged")
 	// ErrTooLarge: a payload, key or batch is beyond the limits of the format.

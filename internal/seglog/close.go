@@ -1,0 +1,72 @@
+package seglog
+
+import (
+	"errors"
+	"fmt"
+)
+
+// Close ends the log: what waits is committed, the last batch is proved, open
+// segments are sealed, and ROOT says so. Idempotent. An error means that the
+// next Open has some recovering to do, nothing worse.
+func (l *Log) Close() error {
+	l.once.Do(func() { l.closed = l.close() })
+	return l.closed
+}
+
+func (l *Log) close() error {
+	l.mu.Lock()
+	started := l.phase == phaseStarted
+	l.phase = phaseClosed
+	l.mu.Unlock()
+	defer l.cache.clear()
+	l.queue.close()
+	close(l.stop)
+	l.done.Wait()
+	if !started {
+		return nil
+	}
+	var err error
+	if l.ReadOnly() == nil {
+		err = l.finish()
+	}
+	// Left open by a failure, or by a spill that nobody closed.
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, s := range l.segs {
+		if s.file != nil {
+			err = errors.Join(err, s.file.Close())
+			s.file = nil
+		}
+	}
+	if err != nil {
+		return fmt.Errorf("seglog: close: %w", spaceError(err))
+	}
+	return nil
+}
+
+// finish brings the log to rest, so that the next Open has nothing to find out.
+func (l *Log) finish() error {
+	l.finishing = true
+	if l.cur != nil {
+		if l.unproved() {
+			if err := l.writeBatch(nil); err != nil {
+				return err
+			}
+		}
+	}
+	l.mu.Lock()
+	if l.cur != nil {
+		l.toSeal = append(l.toSeal, l.cur)
+		l.cur = nil
+	}
+	for stream, pooled := range l.pool {
+		l.toSeal = append(l.toSeal, pooled...)
+		l.pool[stream] = nil
+	}
+	if l.spare != nil {
+		l.toSeal = append(l.toSeal, l.spare)
+		l.spare = nil
+	}
+	l.mu.Unlock()
+	return l.sealRetired(false)
+}

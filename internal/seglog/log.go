@@ -1,0 +1,233 @@
+package seglog
+
+import (
+	"fmt"
+	"log/slog"
+	"slices"
+	"sync"
+	"sync/atomic"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// A Log is an open log. Its phases are Open, then Replay and Scan as often as
+// wanted, then Start, then everything else, then Close. All methods are safe
+// for concurrent use once Start has returned.
+//
+// Locks are taken in this order and none is held while a caller is waited for:
+// rootMu, mu. Neither is held over I/O on segments, but rootMu is held over
+// the writing of ROOT.
+type Log struct {
+	o     Options
+	fs    vfs.FS
+	log   *slog.Logger
+	gate  gate
+	cache *fileCache
+	seal  *sealer
+	store StoreID
+	key   [32]byte
+
+	// rootMu is held by whoever changes the table on disk.
+	rootMu sync.Mutex
+
+	mu          sync.RWMutex
+	phase       phase
+	segs        map[SegmentID]*segment
+	generation  uint64 // the highest that may be on disk
+	epoch       Epoch
+	nextSegment SegmentID
+	nextSeq     Sequence
+	floor       Sequence
+	last        Sequence // last accepted batch; synced once started
+	lastHash    Hash
+	lastData    Sequence // last batch that holds anything, of this epoch
+	proved      Sequence // what something synced later proves to be synced
+	segmentSize int64
+	spare       *segment              // created ahead, without a stream
+	pool        map[Stream][]*segment // spill segments between two takers
+	toSeal      []*segment            // nobody appends to these any more
+	readOnly    error
+	damage      []Damage
+	damageSeen  map[damageKey]bool
+	damageCount uint64
+
+	found *recovered // by Open, for Start
+
+	queue     queue
+	cur       *segment // the commit segment; the committer's own
+	buf       []byte   // the committer's own
+	chores    chan struct{}
+	stop      chan struct{}
+	done      sync.WaitGroup
+	once      sync.Once // Close
+	closed    error     // its result
+	finishing bool      // Close's own: the goroutines have ended
+
+	ballast ballast
+	noEarly atomic.Bool // early write-out waits here: leave it
+	stats   counters
+}
+
+type phase uint8
+
+const (
+	phaseOpen phase = iota
+	phaseStarted
+	phaseClosed
+)
+
+type counters struct {
+	streamBytes                      [4]atomic.Uint64 // by Stream
+	batches, requests, syncs, roots  atomic.Uint64
+	failed, quarantinedB, discardedB atomic.Uint64
+}
+
+const defaultIdleDelay = 200 * time.Millisecond
+
+// StoreID returns the store's identity.
+func (l *Log) StoreID() StoreID { return l.store }
+
+// Floor returns the sequence below which an index can not be trusted, because
+// segments that it may point into are gone.
+func (l *Log) Floor() Sequence {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.floor
+}
+
+// Last returns the last accepted batch. Its hash is zero if only that is lost.
+func (l *Log) Last() (Sequence, Hash) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.last, l.lastHash
+}
+
+// ReadOnly returns why nothing can be written any more, or nil.
+func (l *Log) ReadOnly() error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.readOnly
+}
+
+// Has tells whether a segment is in the table.
+func (l *Log) Has(id SegmentID) bool {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.segs[id] != nil
+}
+
+// Segments returns all segments in order.
+func (l *Log) Segments() []SegmentInfo {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	infos := make([]SegmentInfo, 0, len(l.segs))
+	for _, s := range l.sortedLocked() {
+		infos = append(infos, SegmentInfo{
+			ID: s.id, Stream: s.stream, Sealed: s.state != stateOpen, Size: s.size,
+			FirstSeq: s.first, LastSeq: s.last, Empty: s.empty, Busy: s.busy > 0, Path: s.path,
+		})
+	}
+	return infos
+}
+
+// Stats returns counters and state.
+func (l *Log) Stats() Stats {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	s := Stats{
+		Segments: len(l.segs), Epoch: l.epoch, Generation: l.generation,
+		LastSequence: l.last, Floor: l.floor, DamageCount: l.damageCount,
+		CommitBytes:      l.stats.streamBytes[StreamCommit].Load(),
+		BulkBytes:        l.stats.streamBytes[StreamBulk].Load(),
+		MovedBytes:       l.stats.streamBytes[StreamMoved].Load(),
+		Batches:          l.stats.batches.Load(),
+		Requests:         l.stats.requests.Load(),
+		Syncs:            l.stats.syncs.Load(),
+		RootWrites:       l.stats.roots.Load(),
+		FailedBatches:    l.stats.failed.Load(),
+		QuarantinedBytes: l.stats.quarantinedB.Load(),
+		DiscardedBytes:   l.stats.discardedB.Load(),
+		BallastHeld:      l.ballast.isHeld(),
+	}
+	for _, seg := range l.segs {
+		s.Bytes += seg.size
+	}
+	return s
+}
+
+func (l *Log) sortedLocked() []*segment {
+	all := make([]*segment, 0, len(l.segs))
+	for _, s := range l.segs {
+		all = append(all, s)
+	}
+	slices.SortFunc(all, func(a, b *segment) int {
+		if a.id < b.id {
+			return -1
+		}
+		return 1
+	})
+	return all
+}
+
+func (l *Log) segmentPath(id SegmentID) string {
+	return l.fs.PathJoin(l.o.Dir, logDirName, segmentName(id))
+}
+
+// check returns why nothing may be written now, or nil.
+func (l *Log) check() error {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	switch {
+	case l.phase == phaseClosed:
+		return ErrClosed
+	case l.phase == phaseOpen:
+		return ErrNotStarted
+	}
+	return l.readOnly
+}
+
+// setReadOnly ends all writing for good.
+func (l *Log) setReadOnly(cause error) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	if l.readOnly == nil {
+		l.readOnly = fmt.Errorf("%w: %w", ErrReadOnly, cause)
+		l.log.Error("log is read-only", "cause", cause)
+	}
+}
+
+// maxDamage bounds the list that Damage returns; the count goes on.
+const maxDamage = 10_000
+
+type damageKey struct {
+	file   string
+	offset uint32
+	batch  Sequence
+}
+
+func (l *Log) addDamage(all ...Damage) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	for _, d := range all {
+		k := damageKey{d.File, d.Offset, d.Batch}
+		if l.damageSeen[k] || len(l.damageSeen) >= maxDamage {
+			if !l.damageSeen[k] {
+				l.damageCount++
+			}
+			continue
+		}
+		l.damageSeen[k] = true
+		l.damageCount++
+		l.damage = append(l.damage, d)
+		l.log.Error("damage", "what", d.String())
+	}
+}
+
+// Damage returns what was found, by Open and by everything read since, to be
+// not whole though it was synced. The list is bounded; Stats has the count.
+func (l *Log) Damage() []Damage {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return slices.Clone(l.damage)
+}

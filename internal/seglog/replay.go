@@ -1,0 +1,283 @@
+package seglog
+
+import (
+	"context"
+	"fmt"
+)
+
+// Replay calls fn for every accepted batch with a higher sequence than after,
+// in order. It verifies all it reads. What is not whole is marked where it
+// stands, noted in Damage, and no reason to stop. An error is that of fn or ctx.
+func (l *Log) Replay(ctx context.Context, after Sequence, fn func(*Batch) error) error {
+	for _, s := range l.commitSegments(func(s *segment) bool { return s.last > after }) {
+		err := l.replaySegment(ctx, s, after, fn)
+		l.release(s)
+		if err != nil {
+			return fmt.Errorf("seglog: replay: %w", err)
+		}
+	}
+	return nil
+}
+
+// commitSegments returns the matching segments of the commit stream in order,
+// each to be released.
+func (l *Log) commitSegments(match func(*segment) bool) []*segment {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	var segs []*segment
+	for _, s := range l.sortedLocked() {
+		if s.stream == StreamCommit && match(s) {
+			s.refs.Add(1)
+			segs = append(segs, s)
+		}
+	}
+	return segs
+}
+
+// bounds returns what is accepted of a segment.
+func (l *Log) bounds(s *segment) (size int64, first, last Sequence) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return s.size, s.first, s.last
+}
+
+func (l *Log) replaySegment(ctx context.Context, s *segment, after Sequence, fn func(*Batch) error) error {
+	size, first, last := l.bounds(s)
+	lost := func(seq Sequence, hash Hash, reason string, off int64) error {
+		d := Damage{File: s.path, Segment: s.id, Offset: uint32(off), Batch: seq, Reason: reason}
+		l.addDamage(d)
+		if seq <= after {
+			return nil
+		}
+		return fn(&Batch{Seq: seq, Hash: hash, Damaged: fmt.Errorf("%w: %s", ErrDamaged, d)})
+	}
+	sc, err := l.openScanner(ctx, s, 0, size, true)
+	if err != nil {
+		return lost(last, Hash{}, err.Error(), 0)
+	}
+	defer sc.close()
+	rd := &batchReader{sc: sc, seg: s, records: true}
+	var prev *foundBatch
+	next, err := rd.next()
+	if err != nil {
+		return err
+	}
+	if next != nil && next.trailer == nil && first < next.seq {
+		if err := lost(next.seq-1, Hash{}, "the batches that stood here are lost", 0); err != nil {
+			return err
+		}
+	}
+	for next != nil {
+		b := next
+		if next, err = rd.next(); err != nil {
+			return err
+		}
+		if b.trailer == nil && next != nil && next.trailer != nil && next.trailer.previous == b.seq {
+			b.hash = next.trailer.prevHash
+		}
+		if b.before.to > b.before.from && (prev == nil || b.trailer.previous > prev.seq) {
+			if err := lost(b.trailer.previous, b.trailer.prevHash, "the batches that stood here are lost", b.before.from); err != nil {
+				return err
+			}
+		}
+		prev = b
+		l.addDamage(b.damage()...)
+		if b.seq > after {
+			batch, err := l.batchOf(ctx, b)
+			if err != nil {
+				return err
+			}
+			if err := fn(batch); err != nil {
+				return err
+			}
+		}
+	}
+	end := int64(0)
+	if prev != nil {
+		end = prev.end
+	}
+	if prev == nil || prev.seq < last {
+		return lost(last, l.hashIfLast(last), "the batches that stood here are lost", end)
+	}
+	for _, g := range rd.gaps {
+		l.addDamage(Damage{
+			File: s.path, Segment: s.id, Offset: uint32(g.from), Length: uint32(g.to - g.from),
+			Reason: "the end of the segment: " + reasonOf(rd.gapErr),
+		})
+	}
+	return nil
+}
+
+// hashIfLast returns the hash of the last batch, if seq is that.
+func (l *Log) hashIfLast(seq Sequence) Hash {
+	if last, hash := l.Last(); last == seq {
+		return hash
+	}
+	return Hash{}
+}
+
+// batchOf lists what belongs to a batch.
+func (l *Log) batchOf(ctx context.Context, b *foundBatch) (*Batch, error) {
+	out := &Batch{Seq: b.seq, Hash: b.hash}
+	if b.trailer == nil {
+		out.Damaged = b.lost
+		if (out.Hash == Hash{}) {
+			out.Hash = l.hashIfLast(b.seq)
+		}
+	}
+	for _, g := range b.gaps {
+		out.Frames = append(out.Frames, FrameInfo{
+			Stream: StreamCommit, Loc: spanLoc(b.seg.id, g), Batch: b.seq,
+			Damaged: &FrameError{Segment: b.seg.id, File: b.seg.path, Offset: uint32(g.from), Reason: "no frames where there were some"},
+		})
+	}
+	for i := range b.frames {
+		f := &b.frames[i]
+		if f.kind != KindRecord {
+			out.Frames = append(out.Frames, infoOf(&f.header, f.err))
+		} else if b.trailer == nil {
+			out.Records = append(out.Records, recordOf(b, f, nil))
+		}
+	}
+	for i := range b.trailerRecords() {
+		r := &b.trailer.records[i]
+		out.Records = append(out.Records, recordOf(b, b.frameAt(r.offset), r))
+	}
+	if b.trailer != nil {
+		for _, rg := range b.trailer.ranges {
+			if err := l.scanRange(ctx, b, rg, out); err != nil {
+				return nil, err
+			}
+		}
+	}
+	return out, nil
+}
+
+func infoOf(h *header, err error) FrameInfo {
+	return FrameInfo{Kind: h.kind, Stream: h.stream, Loc: h.loc(), Epoch: h.epoch, Batch: h.seq, Damaged: err}
+}
+
+func spanLoc(seg SegmentID, g span) Loc {
+	return Loc{Segment: seg, Offset: uint32(g.from), Length: uint32(g.to - g.from)}
+}
+
+// recordOf makes the RecordInfo of a record frame that was found, or not, and
+// of what the trailer says about it, if the trailer was found.
+func recordOf(b *foundBatch, f *foundFrame, t *trailerRecord) RecordInfo {
+	var info RecordInfo
+	if t != nil {
+		info = RecordInfo{Key: t.key, RecordSeq: t.recordSeq, Moved: t.moved, Loc: Loc{Segment: b.seg.id, Offset: t.offset}}
+	}
+	fail := func(reason string) RecordInfo {
+		info.Damaged = &FrameError{Segment: b.seg.id, File: b.seg.path, Offset: info.Loc.Offset, Reason: reason}
+		return info
+	}
+	if f == nil {
+		return fail("the record is lost")
+	}
+	info.Loc = f.loc()
+	if f.err != nil {
+		info.Damaged = f.err
+		return info
+	}
+	r, err := decodeRecord(f.rec)
+	if err != nil {
+		return fail(err.Error())
+	}
+	if t != nil && (string(r.key) != string(t.key) || r.recordSeq != t.recordSeq || r.moved != t.moved) {
+		return fail("the record is not the one its trailer names")
+	}
+	return RecordInfo{Key: r.key, RecordSeq: r.recordSeq, Moved: r.moved, Loc: f.loc(), Payload: r.payload}
+}
+
+// scanRange adds the frames of a range that a batch depends on. Ranges in
+// segments that were dropped since are left out: nothing needs them.
+func (l *Log) scanRange(ctx context.Context, b *foundBatch, rg Range, out *Batch) error {
+	s, err := l.acquire(rg.Segment)
+	if err != nil {
+		return ignore(err, ErrSegmentGone)
+	}
+	defer l.release(s)
+	bad := func(g span, err error) {
+		out.Frames = append(out.Frames, FrameInfo{Stream: s.stream, Loc: spanLoc(s.id, g), Damaged: err})
+		l.addDamage(Damage{
+			File: s.path, Segment: s.id, Offset: uint32(g.from), Length: uint32(g.to - g.from),
+			Batch: b.seq, Reason: reasonOf(err),
+		})
+	}
+	sc, err := l.openScanner(ctx, s, int64(rg.Start), int64(rg.End), true)
+	if err != nil {
+		bad(span{int64(rg.Start), int64(rg.End)}, err)
+		return nil
+	}
+	defer sc.close()
+	for {
+		it, ok, err := sc.next()
+		if err != nil || !ok {
+			return err
+		}
+		if !it.frame {
+			bad(it.span, it.err)
+			continue
+		}
+		out.Frames = append(out.Frames, infoOf(&it.hdr, it.err))
+		if it.err != nil {
+			l.addDamage(frameDamage(s, &it.hdr, b.seq, it.err))
+		}
+	}
+}
+
+func frameDamage(s *segment, h *header, batch Sequence, err error) Damage {
+	return Damage{
+		File: s.path, Segment: s.id, Offset: h.offset, Length: headerSize + h.length,
+		Batch: batch, Kind: h.kind, Reason: reasonOf(err),
+	}
+}
+
+// HashAt returns the hash of an accepted batch: from its own trailer, or from
+// the one that names it as the batch before. False means that this log has no
+// such batch, or has dropped both.
+func (l *Log) HashAt(seq Sequence) (Hash, bool, error) {
+	if seq == 0 {
+		return Hash{}, true, nil // before the first batch
+	}
+	if last, hash := l.Last(); seq == last && hash != (Hash{}) {
+		return hash, true, nil
+	}
+	for _, s := range l.commitSegments(func(s *segment) bool { return s.last >= seq }) {
+		hash, ok, done, err := l.hashIn(s, seq)
+		l.release(s)
+		if err != nil {
+			return Hash{}, false, fmt.Errorf("seglog: %w", err)
+		}
+		if ok || done {
+			return hash, ok, nil
+		}
+	}
+	return Hash{}, false, nil
+}
+
+// hashIn looks for the hash of batch seq in one segment; done says that it can
+// not be in a later one.
+func (l *Log) hashIn(s *segment, seq Sequence) (hash Hash, ok, done bool, err error) {
+	size, _, _ := l.bounds(s)
+	sc, err := l.openScanner(context.Background(), s, 0, size, true)
+	if err != nil {
+		return Hash{}, false, false, nil // a segment that is lost tells nothing
+	}
+	defer sc.close()
+	rd := &batchReader{sc: sc, seg: s}
+	for {
+		b, err := rd.next()
+		if err != nil || b == nil {
+			return Hash{}, false, false, err
+		}
+		switch {
+		case b.trailer == nil:
+		case b.seq == seq:
+			return b.hash, true, true, nil
+		case b.seq > seq:
+			return b.trailer.prevHash, b.trailer.previous == seq, true, nil
+		}
+	}
+}

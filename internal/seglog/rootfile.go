@@ -1,0 +1,151 @@
+package seglog
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+const maxRootFile = rootFixed + maxSegments*entSize + rootHashSize
+
+// Create makes an empty store in o.Dir, durably. The directory may exist.
+func Create(o CreateOptions) error {
+	if o.SegmentSize == 0 {
+		o.SegmentSize = defaultSegmentSize
+	}
+	if !validSegmentSize(o.SegmentSize) {
+		return fmt.Errorf("seglog: segment size %d: want a multiple of %d from %d to %d",
+			o.SegmentSize, frameAlign, minSegmentSize, maxSegmentSize)
+	}
+	if ok, err := Exists(o.FS, o.Dir); err != nil {
+		return err
+	} else if ok {
+		return fmt.Errorf("seglog: %s: %w", o.Dir, ErrExists)
+	}
+	if o.Rand == nil {
+		o.Rand = rand.Reader
+	}
+	r := &root{generation: 1, nextSegment: 1, nextSeq: 1, segmentSize: o.SegmentSize}
+	for _, b := range [][]byte{r.store[:], r.key[:]} {
+		if _, err := io.ReadFull(o.Rand, b); err != nil {
+			return fmt.Errorf("seglog: random store id and key: %w", err)
+		}
+	}
+	if err := o.FS.MkdirAll(o.FS.PathJoin(o.Dir, logDirName), 0o700); err != nil {
+		return fmt.Errorf("seglog: create store: %w", spaceError(err))
+	}
+	// The directory itself becomes durable with its parent.
+	if err := syncDir(o.FS, o.FS.PathDir(o.Dir)); err != nil {
+		return fmt.Errorf("seglog: create store: %w", spaceError(err))
+	}
+	if err := writeRootFiles(o.FS, o.Dir, r); err != nil {
+		return fmt.Errorf("seglog: create store: %w", spaceError(err))
+	}
+	return nil
+}
+
+// Exists reports whether dir holds a store, whole or damaged.
+func Exists(fs vfs.FS, dir string) (bool, error) {
+	for _, name := range []string{rootNameA, rootNameB} {
+		_, err := fs.Stat(fs.PathJoin(dir, name))
+		if err == nil {
+			return true, nil
+		}
+		if !isNotExist(err) {
+			return false, fmt.Errorf("seglog: %w", err)
+		}
+	}
+	segs, err := listSegments(fs, fs.PathJoin(dir, logDirName))
+	return len(segs) > 0, err
+}
+
+// listSegments returns the numbers of the segment files in dir, in no order;
+// none if there is no such directory.
+func listSegments(fs vfs.FS, dir string) ([]SegmentID, error) {
+	names, err := fs.List(dir)
+	if isNotExist(err) {
+		return nil, nil
+	}
+	if err != nil {
+		return nil, fmt.Errorf("seglog: %w", err)
+	}
+	var ids []SegmentID
+	for _, name := range names {
+		if id, ok := parseSegmentName(name); ok {
+			ids = append(ids, id)
+		}
+	}
+	return ids, nil
+}
+
+// writeRootFiles puts r in both copies. A is durable before B is touched, so
+// one whole copy is on disk at every moment.
+func writeRootFiles(fs vfs.FS, dir string, r *root) error {
+	data := r.append(nil)
+	for _, name := range []string{rootNameA, rootNameB} {
+		// Write may scribble over what it is given.
+		if err := writeFile(fs, dir, name, append([]byte(nil), data...)); err != nil {
+			return fmt.Errorf("write %s: %w", name, err)
+		}
+	}
+	return nil
+}
+
+// readRootFiles returns the copy with the highest generation, and what is
+// wrong with the other.
+func readRootFiles(fs vfs.FS, dir string) (*root, []Damage, error) {
+	var (
+		best   *root
+		damage []Damage
+		absent int
+	)
+	for _, name := range []string{rootNameA, rootNameB} {
+		path := fs.PathJoin(dir, name)
+		data, err := readFile(fs, path, maxRootFile)
+		if isNotExist(err) {
+			absent++
+			damage = append(damage, Damage{File: path, Reason: "missing"})
+			continue
+		}
+		if err != nil && !errors.Is(err, errBadRoot) {
+			// Unreadable today is not damaged for ever: nothing is decided
+			// on the other copy alone, which may be the older one.
+			return nil, nil, fmt.Errorf("seglog: read %s: %w", name, err)
+		}
+		var r *root
+		if err == nil {
+			r, err = decodeRoot(data)
+		}
+		switch {
+		case errors.Is(err, ErrNewerFormat):
+			return nil, nil, fmt.Errorf("seglog: %s: %w", path, err)
+		case err != nil:
+			damage = append(damage, Damage{File: path, Length: uint32(len(data)), Reason: err.Error()})
+		case best != nil && best.store != r.store:
+			return nil, nil, fmt.Errorf("seglog: %s: %w: the copies of ROOT are of different stores", dir, ErrDamaged)
+		case best == nil || r.generation > best.generation:
+			best = r
+		}
+	}
+	switch {
+	case best != nil && best.generation == 1 && absent == 1:
+		// Create was interrupted between the two.
+		return best, nil, nil
+	case best != nil:
+		return best, damage, nil
+	case absent < 2:
+		return nil, nil, fmt.Errorf("seglog: %s: %w: neither copy of ROOT is whole: %s; %s",
+			dir, ErrDamaged, damage[0], damage[1])
+	}
+	segs, err := listSegments(fs, fs.PathJoin(dir, logDirName))
+	if err != nil {
+		return nil, nil, err
+	}
+	if len(segs) > 0 {
+		return nil, nil, fmt.Errorf("seglog: %s: %w: both copies of ROOT are missing", dir, ErrDamaged)
+	}
+	return nil, nil, fmt.Errorf("seglog: %s: %w", dir, ErrNoStore)
+}

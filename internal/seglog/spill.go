@@ -1,0 +1,260 @@
+package seglog
+
+import "fmt"
+
+// A Spill appends to the bulk or moved stream, alone in its segments, for one
+// large take or one cleaning. What it appends is durable, and means anything,
+// only when a Commit has named its Ranges. Not safe for concurrent use.
+type Spill struct {
+	l      *Log
+	stream Stream
+	seg    *segment // nil before the first Append
+	from   int64    // in seg, where this spill began
+	buf    []byte   // laid out, not yet written; ends at seg.off
+	ranges []Range  // in segments that were left
+	used   []*segment
+	err    error // sticky
+	closed bool
+}
+
+// Spill returns a new appender. Segments are made, or taken over from an
+// earlier Spill, when the first frame is appended.
+func (l *Log) Spill(stream Stream) (*Spill, error) {
+	if err := l.check(); err != nil {
+		return nil, fmt.Errorf("seglog: spill: %w", err)
+	}
+	if stream != StreamBulk && stream != StreamMoved {
+		return nil, fmt.Errorf("seglog: spill: no spilling to the %s stream", stream)
+	}
+	return &Spill{l: l, stream: stream}, nil
+}
+
+// Append adds a frame and returns where it will be. It can be read after Flush.
+// After an error nothing of this Spill can be committed.
+func (s *Spill) Append(kind Kind, payload []byte) (Loc, error) {
+	if err := s.usable(); err != nil {
+		return Loc{}, err
+	}
+	if !kind.data() {
+		return Loc{}, fmt.Errorf("seglog: spill: a %s: want a group, nodes or a move", kind)
+	}
+	if len(payload) > MaxPayload {
+		return Loc{}, fmt.Errorf("seglog: spill: %w: a frame of %d bytes", ErrTooLarge, len(payload))
+	}
+	size := frameSize(len(payload))
+	if s.seg == nil || (s.seg.off > 0 && s.seg.off+size > s.seg.capacity) {
+		if err := s.next(size); err != nil {
+			return Loc{}, s.fail(err)
+		}
+	}
+	hdr := header{
+		kind: kind, stream: s.stream, length: uint32(len(payload)), offset: uint32(s.seg.off),
+		segment: s.seg.id, epoch: s.l.epoch, sum: checksum(payload),
+	}
+	at := len(s.buf)
+	s.buf = append(s.buf, zeros[:headerSize]...)
+	s.l.seal.put(s.buf[at:], &hdr)
+	s.buf = append(s.buf, payload...)
+	s.buf = append(s.buf, zeros[:at+int(size)-len(s.buf)]...)
+	s.seg.note(&hdr)
+	if len(s.buf) >= s.l.o.SpillBuffer {
+		if err := s.flush(); err != nil {
+			return Loc{}, s.fail(err)
+		}
+	}
+	return hdr.loc(), nil
+}
+
+func (s *Spill) usable() error {
+	if s.closed {
+		return fmt.Errorf("seglog: spill: %w", ErrClosed)
+	}
+	if s.err != nil {
+		return s.err
+	}
+	if err := s.l.check(); err != nil {
+		return s.fail(err)
+	}
+	return nil
+}
+
+func (s *Spill) fail(err error) error {
+	s.err = fmt.Errorf("seglog: spill: %w", spaceError(err))
+	return s.err
+}
+
+// Flush writes out what is buffered; it does not sync.
+func (s *Spill) Flush() error {
+	if err := s.usable(); err != nil {
+		return err
+	}
+	if err := s.flush(); err != nil {
+		return s.fail(err)
+	}
+	return nil
+}
+
+func (s *Spill) flush() error {
+	if len(s.buf) == 0 {
+		return nil
+	}
+	seg := s.seg
+	if err := s.write(); err != nil {
+		return err
+	}
+	s.l.stats.streamBytes[s.stream].Add(uint64(len(s.buf)))
+	s.buf = s.buf[:0]
+	s.l.wantSpare(seg)
+	return nil
+}
+
+// write puts the buffer in the file and lets the disk begin with it: the sync
+// before the commit then finds little left to do. After an error the segment
+// is closed for ever.
+func (s *Spill) write() (err error) {
+	seg := s.seg
+	seg.ioMu.Lock()
+	defer seg.ioMu.Unlock()
+	s.l.mu.RLock()
+	failed := seg.failed
+	s.l.mu.RUnlock()
+	if failed != nil {
+		return failed
+	}
+	defer func() {
+		if err != nil {
+			s.l.failLocked(seg, err)
+		}
+	}()
+	at := seg.off - int64(len(s.buf))
+	_, err = seg.file.WriteAt(s.buf, at)
+	if isNoSpace(err) && s.stream == StreamMoved && s.l.ballast.release(s.l) {
+		_, err = seg.file.WriteAt(s.buf, at) // cleaning makes room
+	}
+	if err != nil {
+		return err
+	}
+	seg.written.Store(seg.off)
+	if s.l.noEarly.Load() {
+		return nil
+	}
+	full, err := seg.file.SyncTo(seg.off)
+	if full {
+		// This file system knows no asynchronous write-out, and waited for
+		// the disk instead.
+		s.l.noEarly.Store(true)
+	}
+	return err
+}
+
+// next leaves the segment, if there is one, and finds one with room for size bytes.
+func (s *Spill) next(size int64) error {
+	l := s.l
+	if s.seg != nil {
+		if err := s.flush(); err != nil {
+			return err
+		}
+		s.leave()
+		l.retire(s.seg)
+		s.seg = nil
+	}
+	if s.stream == StreamBulk && !l.ballast.restore(l) {
+		return ErrNoSpace
+	}
+	var full []*segment
+	l.mu.Lock()
+	for n := len(l.pool[s.stream]); n > 0 && s.seg == nil; n = len(l.pool[s.stream]) {
+		seg := l.pool[s.stream][n-1]
+		l.pool[s.stream] = l.pool[s.stream][:n-1]
+		if seg.off+size > seg.capacity {
+			full = append(full, seg)
+			continue
+		}
+		seg.busy++
+		s.seg = seg
+	}
+	l.mu.Unlock()
+	for _, seg := range full {
+		l.retire(seg)
+	}
+	if s.seg == nil {
+		seg, err := l.takeSegment(s.stream, size)
+		if isNoSpace(err) && s.stream == StreamMoved && l.ballast.release(l) {
+			seg, err = l.takeSegment(s.stream, size)
+		}
+		if err != nil {
+			return err
+		}
+		l.mu.Lock()
+		seg.busy++
+		l.mu.Unlock()
+		s.seg = seg
+	}
+	s.from = s.seg.off
+	s.used = append(s.used, s.seg)
+	return nil
+}
+
+// leave notes what was appended to the current segment.
+func (s *Spill) leave() {
+	if s.seg.off > s.from {
+		s.ranges = append(s.ranges, Range{Segment: s.seg.id, Start: uint32(s.from), End: uint32(s.seg.off)})
+	}
+}
+
+// Ranges returns where everything is that was appended, for Request.Ranges.
+// Flush comes first.
+func (s *Spill) Ranges() []Range {
+	ranges := append([]Range(nil), s.ranges...)
+	if s.seg != nil && s.seg.off > s.from {
+		ranges = append(ranges, Range{Segment: s.seg.id, Start: uint32(s.from), End: uint32(s.seg.off)})
+	}
+	return ranges
+}
+
+// Close lets the segments go; the last one waits for the next taker. What was
+// not flushed is forgotten, what was not committed is garbage. Idempotent.
+func (s *Spill) Close() error {
+	if s.closed {
+		return nil
+	}
+	s.closed = true
+	l := s.l
+	seg := s.seg
+	if seg != nil && len(s.buf) > 0 {
+		// The frames in the buffer never came to be.
+		seg.off -= int64(len(s.buf))
+		for n := len(seg.entries); n > 0 && int64(seg.entries[n-1].offset) >= seg.off; n-- {
+			seg.entries = seg.entries[:n-1]
+		}
+		s.buf = nil
+	}
+	l.mu.Lock()
+	for _, u := range s.used {
+		u.busy--
+	}
+	var full bool
+	if seg != nil {
+		full = seg.failed != nil || seg.sealSoon || seg.capacity-seg.off < seg.capacity/16
+		if !full {
+			l.pool[s.stream] = append(l.pool[s.stream], seg)
+		}
+	}
+	l.mu.Unlock()
+	if full {
+		l.retire(seg)
+	}
+	s.seg, s.used = nil, nil
+	return nil
+}
+
+// unpoolLocked takes a segment out of the pool, if it is there. Log.mu is held.
+func (l *Log) unpoolLocked(s *segment) bool {
+	for i, other := range l.pool[s.stream] {
+		if other == s {
+			l.pool[s.stream] = append(l.pool[s.stream][:i], l.pool[s.stream][i+1:]...)
+			return true
+		}
+	}
+	return false
+}

@@ -1,0 +1,227 @@
+package seglog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Start makes the log writable. When it returns, what Open accepted can not be
+// taken back by any crash, and what it did not accept can not come back.
+//
+// Nothing that was on disk is changed before the new ROOT, which lists every
+// replayed segment with the length that was accepted: until then a crash leaves
+// all evidence for the next Open to come to the same decision, and afterwards
+// bytes behind those lengths mean nothing.
+func (l *Log) Start(ctx context.Context) error {
+	l.mu.RLock()
+	p := l.phase
+	l.mu.RUnlock()
+	switch p {
+	case phaseStarted:
+		return errors.New("seglog: start: the log is started already")
+	case phaseClosed:
+		return fmt.Errorf("seglog: start: %w", ErrClosed)
+	}
+	if err := l.start(ctx); err != nil {
+		return fmt.Errorf("seglog: start: %w", spaceError(err))
+	}
+	return nil
+}
+
+func (l *Log) start(ctx context.Context) error {
+	rec := l.found
+	ends := make(map[SegmentID]int64) // of the files as they are
+	for _, s := range rec.open {
+		if s.missing {
+			continue
+		}
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		end, err := l.settle(ctx, s)
+		if err != nil {
+			return err
+		}
+		ends[s.id] = end
+	}
+	for _, id := range rec.foreign {
+		if err := l.putAside(id); err != nil {
+			return err
+		}
+	}
+	for _, id := range rec.unlisted {
+		if err := l.fs.Remove(l.segmentPath(id)); err != nil && !isNotExist(err) {
+			return err
+		}
+	}
+
+	l.mu.Lock()
+	for _, s := range rec.open {
+		s.close(stateRecovered)
+	}
+	l.epoch++
+	l.mu.Unlock()
+	l.ballast.init(l)
+	cur, err := l.takeSegment(StreamCommit, l.segmentSize)
+	if err != nil {
+		return err
+	}
+	for _, s := range rec.open {
+		if end, ok := ends[s.id]; ok && s.size > 0 && end > s.size {
+			if err := l.cutFile(s); err != nil {
+				// ROOT has the length: these bytes only take up space.
+				l.log.Warn("cut segment", "file", s.path, "err", err)
+			}
+		}
+	}
+
+	l.mu.Lock()
+	l.phase = phaseStarted
+	l.found = nil
+	l.mu.Unlock()
+	l.cur = cur
+	l.done.Go(l.commitLoop)
+	l.done.Go(l.choreLoop)
+	// The first batch names the last accepted one.
+	if err := l.inCommitter(func() error { return l.writeBatch(nil) }); err != nil {
+		return err
+	}
+	return nil
+}
+
+// settle makes what was accepted of a segment durable, saves what was not, and
+// returns where the file ends.
+func (l *Log) settle(ctx context.Context, s *segment) (end int64, err error) {
+	f, err := l.fs.OpenReadWrite(s.path, writeCategory)
+	if err != nil {
+		return 0, err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	st, err := f.Stat()
+	if err != nil {
+		return 0, err
+	}
+	end = st.Size()
+	if s.size > 0 {
+		// That it could be read does not mean that it is on disk.
+		if err := f.Sync(); err != nil {
+			return end, err
+		}
+		l.stats.syncs.Add(1)
+	}
+	if s.stream == StreamBulk || s.stream == StreamMoved {
+		if s.entries, err = l.headers(ctx, s, s.size); err != nil {
+			return end, err
+		}
+	}
+	if end <= s.size {
+		return end, nil
+	}
+	from, to, err := occupied(f, s.size, end)
+	if err != nil || from == to {
+		return end, err
+	}
+	if s.stream == StreamBulk || s.stream == StreamMoved {
+		// No batch names it, so nobody was told that it is there.
+		l.stats.discardedB.Add(uint64(to - from))
+		l.log.Info("spilled data without a batch is discarded", "file", s.path, "bytes", to-from)
+		return end, nil
+	}
+	name := fmt.Sprintf("%s-%010d.tail", s.id, s.size)
+	if err := l.quarantine(name, f, s.size, to); err != nil {
+		return end, err
+	}
+	l.stats.quarantinedB.Add(uint64(to - s.size))
+	l.log.Warn("unproved tail is quarantined", "file", s.path, "offset", s.size, "bytes", to-s.size, "as", name)
+	return end, nil
+}
+
+// occupied narrows [from, end) down to what is not zeros.
+func occupied(f vfs.File, from, end int64) (int64, int64, error) {
+	buf := make([]byte, min(end-from, scanChunk))
+	first, last := end, from
+	for off := from; off < end; {
+		n, err := f.ReadAt(buf[:min(int64(len(buf)), end-off)], off)
+		if n == 0 {
+			return from, from, err
+		}
+		for i := 0; i < n; i += frameAlign {
+			if c := buf[i:min(i+frameAlign, n)]; !isZero(c) {
+				first = min(first, off+int64(i))
+				last = off + int64(i+len(c))
+			}
+		}
+		off += int64(n)
+	}
+	if first >= last {
+		return from, from, nil
+	}
+	return first, last, nil
+}
+
+// quarantine saves bytes of f under a name that is the same however often
+// recovery is interrupted.
+func (l *Log) quarantine(name string, f vfs.File, from, to int64) error {
+	dir, err := l.quarantineDir()
+	if err != nil {
+		return err
+	}
+	if err := copyTail(l.fs, l.fs.PathJoin(dir, name), f, from, to); err != nil {
+		return err
+	}
+	return syncDir(l.fs, dir)
+}
+
+func (l *Log) quarantineDir() (string, error) {
+	dir := l.fs.PathJoin(l.o.Dir, quarantineDir)
+	if _, err := l.fs.Stat(dir); err == nil {
+		return dir, nil
+	}
+	if err := l.fs.MkdirAll(dir, 0o700); err != nil {
+		return "", err
+	}
+	return dir, syncDir(l.fs, l.o.Dir)
+}
+
+// putAside deals with a file whose number ROOT has not given out. Usually
+// its creation was interrupted; if anything is in it, ROOT is not the newest
+// this store had.
+func (l *Log) putAside(id SegmentID) error {
+	path := l.segmentPath(id)
+	f, err := l.fs.Open(path)
+	if err != nil {
+		return err
+	}
+	from, to := int64(0), int64(0)
+	st, err := f.Stat()
+	if err == nil {
+		from, to, err = occupied(f, 0, st.Size())
+	}
+	if err = errors.Join(err, f.Close()); err != nil {
+		return err
+	}
+	if from == to {
+		return l.fs.Remove(path)
+	}
+	l.addDamage(Damage{File: path, Segment: id, Length: uint32(to), Reason: "written, but not listed: ROOT is older than the log"})
+	dir, err := l.quarantineDir()
+	if err != nil {
+		return err
+	}
+	if err := l.fs.Rename(path, l.fs.PathJoin(dir, segmentName(id))); err != nil {
+		return err
+	}
+	return syncDir(l.fs, dir)
+}
+
+// cutFile gives back what is behind the accepted end.
+func (l *Log) cutFile(s *segment) error {
+	f, err := l.fs.OpenReadWrite(s.path, writeCategory)
+	if err != nil {
+		return err
+	}
+	return errors.Join(truncate(f, s.size), f.Close())
+}
