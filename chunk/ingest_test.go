@@ -522,7 +522,9 @@ func TestWriterClose(t *testing.T) {
 	}
 	for _, bad := range []func() error{
 		func() error { return k.s.NewWriter(WriterOptions{}).AddGroup(CodecRaw, nil, nil) },
-		func() error { return k.s.NewWriter(WriterOptions{}).AddGroup(CodecRaw, make([]ID, 17), make([]byte, 17*PageSize)) },
+		func() error {
+			return k.s.NewWriter(WriterOptions{}).AddGroup(CodecRaw, make([]ID, 17), make([]byte, 17*PageSize))
+		},
 	} {
 		if bad() == nil {
 			t.Fatal("a bad group is taken")
