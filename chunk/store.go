@@ -10,7 +10,8 @@ import (
 	"github.com/snapstore/snapstore/internal/seglog"
 )
 
-// Lookup finds what the index knows of an ID. *index.Index is one.
+// Lookup finds what the index knows of an ID. *index.Index is one. If it has a
+// method Untrusted() error, what it says is met counts only while that is nil.
 type Lookup interface {
 	Get(index.ID) (index.Entry, bool, error)
 	MayContain(index.ID) bool
@@ -48,6 +49,7 @@ const defaultCache = 32 << 20
 // for concurrent use. It holds nothing that needs closing.
 type Store struct {
 	index   Lookup
+	trust   interface{ Untrusted() error } // the index, or nil
 	log     Frames
 	nodeID  NodeID
 	alive   func(segment uint64) bool
@@ -103,6 +105,7 @@ func NewStore(o StoreOptions) (*Store, error) {
 	if s.workers <= 0 {
 		s.workers = runtime.GOMAXPROCS(0)
 	}
+	s.trust, _ = o.Index.(interface{ Untrusted() error })
 	if s.alive == nil {
 		s.alive = func(uint64) bool { return true }
 	}
