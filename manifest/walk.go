@@ -3,6 +3,7 @@ package manifest
 import (
 	"context"
 	"errors"
+	"fmt"
 	"math/bits"
 	"slices"
 
@@ -37,6 +38,9 @@ type walker struct {
 	g    Getter
 	from Place // places before it are not visited; nodes there are read only on the way to it
 	rule rule
+	// below has what the versions have at the place of each height that the
+	// walk is in; in one piece, so that a step down allocates nothing.
+	below [MaxDepth + 1]slots
 }
 
 // outcome is the end of a walk.
@@ -127,11 +131,17 @@ func (w *walker) trees(s Section, roots slots) outcome {
 	if top == 0 {
 		return outcome{}
 	}
-	return outcome{w.tree(treePlace(s, top, 0), roots)}
+	if int(top) >= len(w.below) {
+		return outcome{fmt.Errorf("manifest: %w: %v longer than %d bytes", ErrMalformed, s, uint64(MaxSectionSize))}
+	}
+	w.below[top] = roots
+	return outcome{w.tree(treePlace(s, top, 0))}
 }
 
-func (w *walker) tree(p Place, v slots) error {
-	if p.Compare(w.from) < 0 || w.rule.prune(p, &v) {
+// tree walks what is at and below p, whose slots are in w.below.
+func (w *walker) tree(p Place) error {
+	v := &w.below[p.height]
+	if p.Compare(w.from) < 0 || w.rule.prune(p, v) {
 		return nil
 	}
 	if p.height > 0 && w.from.Compare(p) < 0 {
@@ -139,16 +149,16 @@ func (w *walker) tree(p Place, v slots) error {
 			return err
 		}
 	}
-	return w.rule.visit(p, &v)
+	return w.rule.visit(p, v)
 }
 
-func (w *walker) children(p Place, v slots) error {
+func (w *walker) children(p Place, v *slots) error {
 	if err := w.ctx.Err(); err != nil {
 		return err
 	}
 	var f [maxSlots]family
 	var known uint16
-	below := v
+	var below *slots // v with what can not be read marked, when there is any
 	for i, r := range v {
 		if r.isZero() {
 			continue
@@ -159,7 +169,11 @@ func (w *walker) children(p Place, v slots) error {
 		}
 		var err error
 		if f[i], err = open(w.ctx, w.g, p, r); err != nil {
-			if err := w.unread(p, &below, r, err); err != nil {
+			if below == nil {
+				c := *v
+				below = &c
+			}
+			if err := w.unread(p, below, r, err); err != nil {
 				return err
 			}
 			f[i] = family{whole: ref{r.id, unreadable}}
@@ -168,19 +182,19 @@ func (w *walker) children(p Place, v slots) error {
 	}
 	for ; known != 0; known &= known - 1 {
 		i := bits.TrailingZeros16(known)
-		var c slots
+		c := &w.below[p.height-1]
 		for j := range f {
 			c[j] = f[j].child(i)
 		}
-		if err := w.tree(p.child(i), c); err != nil {
+		if err := w.tree(p.child(i)); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-// unread marks every slot that has r as unreadable from here down, and asks
-// the rule whether to go on.
+// unread asks the rule whether to go on without what is below r at p. It is
+// shown slots in which all that can not be read here is marked.
 func (w *walker) unread(p Place, below *slots, r ref, err error) error {
 	if halts(w.ctx, err) {
 		return err
