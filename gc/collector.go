@@ -3,7 +3,6 @@ package gc
 import (
 	"cmp"
 	"context"
-	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -172,18 +171,44 @@ func (g *Collector) background(ctx context.Context) error {
 		}
 	}
 	tried := map[seglog.SegmentID]bool{}
+	var damaged []victim
 	for ctx.Err() == nil {
 		began := time.Now()
 		v, ok := first(g.victims(false), tried)
 		if !ok {
-			return nil
+			break
 		}
-		if err := g.reclaim(ctx, v, false); err != nil {
+		if v.live == 0 {
+			continue
+		}
+		var err error
+		if v.damaged, err = g.empty(ctx, v); err != nil {
 			return err
+		}
+		if v.damaged {
+			damaged = append(damaged, v)
 		}
 		rest(began)
 	}
-	return ctx.Err()
+	if err := g.release(ctx, damaged); err != nil {
+		return err
+	}
+	return g.releaseDead(ctx)
+}
+
+// releaseDead drops the segments with nothing alive, if the state of the index
+// that says so is durable, or enough waits for that to make it so.
+func (g *Collector) releaseDead(ctx context.Context) error {
+	if err := ctx.Err(); err != nil || !g.idx.Settled() && !g.worthFlush() {
+		return err
+	}
+	var dead []victim
+	for _, v := range g.victims(false) {
+		if v.live == 0 {
+			dead = append(dead, v)
+		}
+	}
+	return g.release(ctx, dead)
 }
 
 // first gives the emptiest victim that was not tried in this pass, and marks it.
@@ -248,18 +273,28 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 		}
 	}
 	tried := map[seglog.SegmentID]bool{}
+	var emptied []victim
+	var size int64
 	for {
-		if err := ctx.Err(); err != nil {
-			return report(), err
-		}
 		v, ok := first(g.victims(true), tried)
+		if ok {
+			var err error
+			if v.damaged, err = g.empty(ctx, v); err != nil {
+				return report(), err
+			}
+			emptied, size = append(emptied, v), size+v.size
+			progress()
+		}
+		if !ok || size >= together {
+			if err := g.release(ctx, emptied); err != nil {
+				return report(), err
+			}
+			emptied, size = nil, 0
+			progress()
+		}
 		if !ok {
-			return report(), nil
+			return report(), ctx.Err()
 		}
-		if err := g.reclaim(ctx, v, true); err != nil {
-			return report(), err
-		}
-		progress()
 	}
 }
 
@@ -299,9 +334,10 @@ func (g *Collector) emptyLimbo(ctx context.Context, wait bool) error {
 
 // victim is a sealed segment worth emptying.
 type victim struct {
-	id   seglog.SegmentID
-	size int64
-	live int64
+	id      seglog.SegmentID
+	size    int64
+	live    int64
+	damaged bool // something in it could not be read
 }
 
 // victims lists what to reclaim, emptiest first. Besides those under the
@@ -347,73 +383,89 @@ func (g *Collector) wasteful() bool {
 	return false
 }
 
-// reclaim empties a segment and drops it. When nobody asked and the index is
-// not durable yet, the empty segment is left for a later pass.
-func (g *Collector) reclaim(ctx context.Context, v victim, asked bool) error {
+// together is how many bytes of emptied segments are released at once: each
+// release may flush the index and writes ROOT, and until then the disk holds
+// both the segments and the copies of what lived in them.
+const together = 256 << 20
+
+// empty moves what is alive in a segment elsewhere. It returns whether damage
+// was left behind, so that the segment must be kept aside.
+func (g *Collector) empty(ctx context.Context, v victim) (damaged bool, err error) {
 	var res cleaned
 	if v.live > 0 {
-		var err error
 		if res, err = g.clean(ctx, v.id); err != nil {
-			return fmt.Errorf("clean segment %v: %w", v.id, err)
+			return false, fmt.Errorf("clean segment %v: %w", v.id, err)
 		}
 		g.totals.written.Add(res.written)
 		g.totals.cleaned.Add(1)
 		if res.seq != 0 {
 			if err := g.applier.Wait(ctx, res.seq); err != nil {
-				return err
+				return false, err
 			}
 		}
 	}
 	if err := g.idx.Untrusted(); err != nil {
-		return err
+		return false, err
 	}
-	damaged := len(res.damaged) > 0
-	if left := g.idx.Live()[uint64(v.id)]; left != 0 {
-		ids, err := g.leftover(ctx, v.id)
+	damaged = len(res.damaged) > 0
+	left := g.idx.Live()[uint64(v.id)]
+	if left == 0 {
+		return damaged, nil
+	}
+	ids, err := g.leftover(ctx, v.id)
+	if err != nil {
+		return false, err
+	}
+	if len(ids) == 0 {
+		return false, g.distrust(fmt.Errorf("segment %v counts %d live bytes and no entry points into it", v.id, left))
+	}
+	return true, g.counter.MarkLost(ids)
+}
+
+// release drops emptied segments, after proving for each that it is empty, and
+// making that state of the index durable. Damaged ones are kept aside.
+func (g *Collector) release(ctx context.Context, emptied []victim) error {
+	if len(emptied) == 0 {
+		return nil
+	}
+	for _, v := range emptied {
+		into, err := g.pointedInto(ctx, v.id)
 		if err != nil {
 			return err
 		}
-		if len(ids) == 0 {
-			return g.distrust(fmt.Errorf("segment %v counts %d live bytes and no entry points into it", v.id, left))
+		if into {
+			return g.distrust(fmt.Errorf("segment %v counts no live bytes and entries point into it", v.id))
 		}
-		damaged = true
-		if err := g.counter.MarkLost(ids); err != nil {
-			return err
-		}
-	}
-	into, err := g.pointedInto(ctx, v.id)
-	if err != nil {
-		return err
-	}
-	if into {
-		return g.distrust(fmt.Errorf("segment %v counts no live bytes and entries point into it", v.id))
 	}
 	// From here on no entry of the applied state points in, and no later one
 	// can: placements come only from batches after this one.
+	// The steps of drops leave the watermark where it is, so the watermark being
+	// durable is not enough: an index without them would drop again and read
+	// nodes that are gone with these segments.
 	floor, _ := g.idx.Watermark()
-	if !asked && g.idx.DurableWatermark() < floor && !g.worthFlush() {
-		return nil
-	}
-	if g.idx.DurableWatermark() < floor {
+	if !g.idx.Settled() {
 		if err := g.idx.Flush(); err != nil {
 			return err
 		}
 	}
-	drop := g.log.Drop
-	if damaged {
-		drop = func(ctx context.Context, floor seglog.Sequence, segs ...seglog.SegmentID) error {
-			return g.log.Quarantine(ctx, floor, segs[0])
+	var drop []seglog.SegmentID
+	for _, v := range emptied {
+		if !v.damaged {
+			drop = append(drop, v.id)
+		} else if err := g.log.Quarantine(ctx, seglog.Sequence(floor), v.id); err != nil {
+			return fmt.Errorf("put segment %v aside: %w", v.id, err)
+		} else {
+			g.totals.quarantined.Add(1)
 		}
-		g.totals.quarantined.Add(1)
+		g.totals.segments.Add(1)
+		g.totals.reclaimed.Add(v.size)
 	}
-	if err := drop(ctx, seglog.Sequence(floor), v.id); err != nil {
-		if errors.Is(err, seglog.ErrSegmentGone) {
-			return nil
-		}
-		return fmt.Errorf("drop segment %v: %w", v.id, err)
+	if len(drop) == 0 {
+		return nil
 	}
-	g.totals.segments.Add(1)
-	g.totals.reclaimed.Add(v.size)
+	if err := g.log.Drop(ctx, seglog.Sequence(floor), drop...); err != nil {
+		return fmt.Errorf("drop segments %v: %w", drop, err)
+	}
 	return nil
 }
 
@@ -428,7 +480,7 @@ func (g *Collector) distrust(err error) error {
 func (g *Collector) worthFlush() bool {
 	live := g.idx.Live()
 	durable := g.idx.DurableWatermark()
-	if applied, _ := g.idx.Watermark(); applied == durable {
+	if g.idx.Settled() {
 		return false
 	}
 	var waiting, all int64

@@ -96,6 +96,17 @@ func (x *Index) DurableWatermark() uint64 {
 	return x.durable.trusted.seq
 }
 
+// Settled tells whether all that was applied is durable, steps that left the
+// watermark where it was included.
+func (x *Index) Settled() bool {
+	if x.enter() != nil {
+		return false
+	}
+	defer x.leave()
+	applied := x.applied.Load().state.serial
+	return x.durableMeta().state.serial >= applied && x.trust.err() == nil
+}
+
 // durableMeta reads the tables again if there was a flush since the last time.
 func (x *Index) durableMeta() meta {
 	d := &x.durable
