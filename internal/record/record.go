@@ -111,9 +111,25 @@ func (r *Record) validate() error {
 	return nil
 }
 
+// Where the fields are, in bytes; the tables of docs/format.md are held to
+// what Encode writes.
 const (
-	headSize = 1 + 1 + 2 + 8 + 8 + 8 + chunk.IDSize + 8 + 4
-	snapSize = 8 + chunk.IDSize + 8 + 8 + 1 + 1
+	atDeleted     = 1
+	atCount       = 2
+	atSeq         = 4
+	atIncarnation = 12
+	atNext        = 20
+	atHead        = 28
+	atHeadLogical = atHead + chunk.IDSize
+	atHost        = atHeadLogical + 8
+	headSize      = atHost + 4
+
+	atRoot    = 8
+	atLogical = atRoot + chunk.IDSize
+	atTaken   = atLogical + 8
+	atSource  = atTaken + 8
+	atMutable = atSource + 1
+	snapSize  = atMutable + 1
 )
 
 // Encode gives the canonical bytes, or an error when r breaks a limit.
@@ -150,29 +166,28 @@ func Decode(b []byte) (*Record, error) {
 		return nil, fmt.Errorf("%w: version %d", ErrMalformed, b[0])
 	}
 	le := binary.LittleEndian
-	n := int(le.Uint16(b[2:]))
-	host := le.Uint32(b[headSize-4:])
-	if b[1] > 1 || n > MaxSnapshots || host > MaxHost || len(b) != headSize+n*snapSize+int(host) {
+	n := int(le.Uint16(b[atCount:]))
+	host := le.Uint32(b[atHost:])
+	if b[atDeleted] > 1 || n > MaxSnapshots || host > MaxHost || len(b) != headSize+n*snapSize+int(host) {
 		return nil, fmt.Errorf("%w: %d bytes for %d snapshots and %d host bytes", ErrMalformed, len(b), n, host)
 	}
-	r := &Record{Deleted: b[1] == 1, Seq: le.Uint64(b[4:]), Incarnation: le.Uint64(b[12:]), NextLocal: le.Uint64(b[20:])}
-	copy(r.Head[:], b[28:])
-	r.HeadLogical = le.Uint64(b[28+chunk.IDSize:])
+	r := &Record{
+		Deleted: b[atDeleted] == 1, Seq: le.Uint64(b[atSeq:]), Incarnation: le.Uint64(b[atIncarnation:]),
+		NextLocal: le.Uint64(b[atNext:]), HeadLogical: le.Uint64(b[atHeadLogical:]),
+	}
+	copy(r.Head[:], b[atHead:])
 	b = b[headSize:]
 	if n > 0 {
 		r.Snapshots = make([]Snapshot, n)
 	}
 	for i := range r.Snapshots {
-		s := &r.Snapshots[i]
-		s.Local = le.Uint64(b)
-		copy(s.Root[:], b[8:])
-		rest := b[8+chunk.IDSize:]
-		s.Logical, s.TakenAt = le.Uint64(rest), le.Uint64(rest[8:])
-		s.Source = Source(rest[16])
-		if rest[17] > 1 {
-			return nil, fmt.Errorf("%w: flag %d", ErrMalformed, rest[17])
+		if b[atMutable] > 1 {
+			return nil, fmt.Errorf("%w: flag %d", ErrMalformed, b[atMutable])
 		}
-		s.Mutable = rest[17] == 1
+		r.Snapshots[i] = Snapshot{
+			Local: le.Uint64(b), Root: chunk.ID(b[atRoot:atLogical]), Logical: le.Uint64(b[atLogical:]),
+			TakenAt: le.Uint64(b[atTaken:]), Source: Source(b[atSource]), Mutable: b[atMutable] == 1,
+		}
 		b = b[snapSize:]
 	}
 	if len(b) > 0 {
