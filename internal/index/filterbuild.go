@@ -17,6 +17,7 @@ func (x *Index) openFilter(m meta) error {
 	f, err := loadFilter(x.o.FS, x.o.Dir, m)
 	if err == nil {
 		x.filter.Store(f)
+		x.savedFilter.Store(m.state.serial)
 		return nil
 	}
 	x.trust.log.Debug("index: filter not loaded", "reason", err)
@@ -138,8 +139,12 @@ func (x *Index) estimateEntries() (n uint64, err error) {
 	return n, nil
 }
 
-// saveFilter writes the filter beside Pebble, for the next Open.
+// saveFilter writes the filter beside Pebble, for the next Open, unless what is
+// there will do: a crash now would leave a state that it covers.
 func (x *Index) saveFilter() error {
+	if saved := x.savedFilter.Load(); saved != 0 && x.durableMeta().state.serial <= saved {
+		return nil
+	}
 	// In this order: what is applied now is in the filter that is there later.
 	m := x.applied.Load()
 	f := x.filter.Load()
@@ -147,5 +152,9 @@ func (x *Index) saveFilter() error {
 		return nil
 	}
 	h := filterHeader{store: x.o.StoreID, opened: x.opened, session: x.session, covers: m.state.serial}
-	return saveFilter(x.o.FS, x.o.Dir, h, f)
+	if err := saveFilter(x.o.FS, x.o.Dir, h, f); err != nil {
+		return err
+	}
+	x.savedFilter.Store(h.covers)
+	return nil
 }

@@ -43,6 +43,8 @@ type Index struct {
 	forget atomic.Pointer[func(ID) bool]
 	// filterBuilding: a build runs in the background.
 	filterBuilding atomic.Bool
+	// savedFilter is the highest serial that the saved filter covers, 0 if none.
+	savedFilter atomic.Uint64
 	// comparing: a CountComparison is open.
 	comparing atomic.Bool
 
