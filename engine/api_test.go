@@ -390,6 +390,7 @@ func TestDiffAndInspection(t *testing.T) {
 	a := must(c.Take(bg, engine.TakeOptions{}))
 	write(t, c, engine.WasmMemory, 1<<20, 5*4096, []byte{1})
 	b := must(c.Take(bg, engine.TakeOptions{}))
+	sound(t, e) // and everything is applied
 	var got []uint64
 	for d, err := range e.Diff(bg, a.ID, b.ID) {
 		if err != nil {
