@@ -4,7 +4,6 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"regexp"
 	"strings"
@@ -17,18 +16,12 @@ import (
 // for.
 func formatDoc(t *testing.T) string {
 	t.Helper()
-	const title = "### Nodes and manifests\n"
-	var part string
-	ok := false
-	for _, name := range []string{"../docs/format.md", "../docs/format-manifest.tmp.md"} {
-		b, err := os.ReadFile(name)
-		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			t.Fatal(err)
-		}
-		if _, part, ok = strings.Cut(string(b), title); ok {
-			break
-		}
+	b, err := os.ReadFile("../docs/format.md")
+	if err != nil {
+		t.Fatal(err)
 	}
+	const title = "### Nodes and manifests\n"
+	_, part, ok := strings.Cut(string(b), title)
 	if !ok {
 		t.Fatalf("docs/format.md has no %q", strings.TrimSpace(title))
 	}
