@@ -128,6 +128,7 @@ func (e *Engine) Canister(id CanisterID) (*Canister, error) {
 }
 
 func (e *Engine) canister(id CanisterID) (*Canister, error) {
+	defer e.tickets.Begin()() // so that the head that is read is not destroyed
 	ent, rec, err := e.lookup(id)
 	if err != nil {
 		return nil, err
@@ -196,6 +197,7 @@ func (e *Engine) Canisters() iter.Seq2[CanisterInfo, error] {
 
 // info describes a canister; with a zero ID when there is none.
 func (e *Engine) info(id CanisterID) (CanisterInfo, error) {
+	defer e.tickets.Begin()() // so that the head that is read is not destroyed
 	ent, rec, err := e.lookup(id)
 	if err != nil {
 		if ent == nil {
@@ -260,13 +262,6 @@ func (e *Engine) deleteCanister(ctx context.Context, id CanisterID) error {
 	return nil
 }
 
-// shut makes every later write fail with err.
-func (s *space) shut(err error) {
-	s.gate.Lock()
-	s.closed = err
-	s.gate.Unlock()
-}
-
 // ID names the canister.
 func (c *Canister) ID() CanisterID { return c.id }
 
@@ -320,7 +315,7 @@ func (c *Canister) SetMetadata(m Metadata) error {
 	}
 	c.gate.Lock()
 	defer c.gate.Unlock()
-	if err := c.writable(); err != nil {
+	if err := c.open(); err != nil {
 		return opError("set metadata", c.id, SnapshotID{}, err)
 	}
 	c.meta = m
@@ -369,7 +364,10 @@ func find(rec *record.Record, id SnapshotID) (record.Snapshot, error) {
 // Delete deletes a snapshot. Durable on return, after one sync; the space
 // comes back in the background. Readers of it go on until they are closed.
 func (e *Engine) Delete(ctx context.Context, id SnapshotID) error {
-	return opError("delete", id.Canister, id, e.delete(ctx, id))
+	began := time.Now()
+	err := e.delete(ctx, id)
+	e.counters.observe(opDelete, began, err)
+	return opError("delete", id.Canister, id, err)
 }
 
 func (e *Engine) delete(ctx context.Context, id SnapshotID) error {

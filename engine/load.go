@@ -81,7 +81,7 @@ func (c *Canister) load(ctx context.Context, id SnapshotID, o LoadOptions) (Load
 	// Nobody writes from the check to the end: what is checked is what changes.
 	c.gate.Lock()
 	defer c.gate.Unlock()
-	if err := c.writable(); err != nil {
+	if err := c.open(); err != nil {
 		return res, err
 	}
 	if res.Pages, err = c.checkLoad(ctx, op.rec.Head, snap.Root, m, id); err != nil {

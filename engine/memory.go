@@ -138,7 +138,7 @@ func (m *Memory) WriteAt(p []byte, off int64) (int, error) {
 	defer m.s.gate.RUnlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.s.writable(); err != nil {
+	if err := m.s.open(); err != nil {
 		return 0, err
 	}
 	if off < 0 || uint64(off) > m.size || uint64(len(p)) > m.size-uint64(off) {
@@ -182,7 +182,7 @@ func (m *Memory) Resize(size uint64) error {
 	defer m.s.gate.RUnlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.s.writable(); err != nil {
+	if err := m.s.open(); err != nil {
 		return err
 	}
 	return m.resize(size)
@@ -256,7 +256,7 @@ func (m *Memory) assign(ctx context.Context, buf []byte, indexes []uint64, ids [
 	defer m.s.gate.RUnlock()
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if err := m.s.writable(); err != nil {
+	if err := m.s.open(); err != nil {
 		return err
 	}
 	if m.size != size {

@@ -78,22 +78,25 @@ func (e *Engine) recover(ctx context.Context) error {
 			return err
 		}
 	}
-	if err := e.makeStore(lookup{e.idx}); err != nil {
-		return err
-	}
-	for r := range e.idx.Records() {
-		if err := e.enter(r.Key, r.Payload); err != nil {
+	if err := e.catchUp(ctx); err != nil {
+		// An index that can not be brought to the end of the log is as good as
+		// none. Built anew it must come there.
+		reason := e.idx.Untrusted()
+		if reason == nil {
 			return err
 		}
-	}
-	if e.counter, err = gc.NewCounter(e.idx, e.store, e.alive, e.o.Logger); err != nil {
-		return err
-	}
-	if err := e.replay(ctx); err != nil {
-		return err
-	}
-	if err := e.idx.Untrusted(); err != nil {
-		return err
+		e.o.Logger.Warn("index is built anew", "reason", reason)
+		e.recovery.rebuilt = "it could not be brought up to date"
+		if err := e.idx.Close(); err != nil {
+			e.o.Logger.Warn("close of the index that is given up", "error", err)
+		}
+		e.idx = nil
+		if err := e.rebuild(ctx); err != nil {
+			return err
+		}
+		if err := e.catchUp(ctx); err != nil {
+			return err
+		}
 	}
 	e.applier = gc.NewApplier(e.counter, e.watermark(), e.o.Logger)
 	e.gc = gc.NewCollector(e.log, e.idx, e.store, e.counter, e.applier, &e.tickets, gc.CollectorOptions{
@@ -115,6 +118,26 @@ func (e *Engine) recover(ctx context.Context) error {
 	}
 	e.recovery.duration = time.Since(began)
 	return nil
+}
+
+// catchUp reads what the index knows and applies what it has not seen.
+func (e *Engine) catchUp(ctx context.Context) (err error) {
+	if err := e.makeStore(lookup{e.idx}); err != nil {
+		return err
+	}
+	for r := range e.idx.Records() {
+		if err := e.enter(r.Key, r.Payload); err != nil {
+			e.idx.MarkUntrusted(err)
+			return err
+		}
+	}
+	if e.counter, err = gc.NewCounter(e.idx, e.store, e.alive, e.o.Logger); err != nil {
+		return err
+	}
+	if err := e.replay(ctx); err != nil {
+		return err
+	}
+	return e.idx.Untrusted()
 }
 
 // moveCodec recompresses what survives: it is cold.

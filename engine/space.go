@@ -7,6 +7,7 @@ import (
 	"iter"
 	"slices"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"github.com/snapstore/snapstore/chunk"
@@ -26,7 +27,7 @@ type space struct {
 	gate     sync.RWMutex
 	sections map[Section]*Memory
 	meta     Metadata
-	closed   error
+	closed   atomic.Pointer[error] // why nothing can be done any more
 }
 
 // fill makes the space equal to a manifest. The caller holds the gate, or is
@@ -51,20 +52,22 @@ func (s *space) fill(m *manifest.Manifest) {
 	s.meta = m.Meta
 }
 
-// open says whether the space may be read.
+// open says whether the space may be read and written.
 func (s *space) open() error {
+	if err := s.closed.Load(); err != nil {
+		return *err
+	}
 	if s.e.closing.Load() {
 		return ErrClosed
 	}
 	return nil
 }
 
-// writable says whether it may be written; the caller holds the gate.
-func (s *space) writable() error {
-	if s.closed != nil {
-		return s.closed
-	}
-	return s.open()
+// shut makes every later call fail with err, and waits for writes under way.
+func (s *space) shut(err error) {
+	s.gate.Lock()
+	s.closed.Store(&err)
+	s.gate.Unlock()
 }
 
 // located adds to a damage report where the caller met it.
@@ -90,7 +93,7 @@ func (s *space) memory(section Section) (*Memory, error) {
 	}
 	s.gate.Lock()
 	defer s.gate.Unlock()
-	if err := s.writable(); err != nil {
+	if err := s.open(); err != nil {
 		return nil, err
 	}
 	m := s.sections[section]
@@ -130,7 +133,7 @@ func (s *space) seal() (*sealed, error) {
 	began := time.Now()
 	s.gate.Lock()
 	defer s.gate.Unlock()
-	if err := s.writable(); err != nil {
+	if err := s.open(); err != nil {
 		return nil, err
 	}
 	out := &sealed{s: s, meta: s.meta}

@@ -69,6 +69,9 @@ func (c *Canister) take(ctx context.Context, o TakeOptions) (TakeResult, error) 
 	if err != nil {
 		return res, err
 	}
+	if !o.Replace.IsZero() {
+		c.dropUpload(o.Replace)
+	}
 	res.SnapshotInfo = snapshotInfo(c.id, snap)
 	res.Pages, res.Pause, res.Sequence = b.stats, pause, uint64(seq)
 	return res, nil

@@ -17,9 +17,9 @@ import (
 	"github.com/snapstore/snapstore/manifest"
 )
 
-// stepDeltas bounds one atomic step of counting: about 20 MiB of index batch,
-// well under half of the default memtable.
-const stepDeltas = 200_000
+// stepDeltas bounds one atomic step of counting: about 6 MiB of index batch and
+// as much of deltas, well under half of the smallest sensible memtable.
+const stepDeltas = 65_536
 
 // ErrUnderflow: a count would fall below zero. The index is wrong; the next
 // open recounts.
