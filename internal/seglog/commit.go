@@ -263,6 +263,9 @@ func (l *Log) withdraw(s *segment, cause error) error {
 		l.setReadOnly(errors.Join(cause, err))
 		return l.ReadOnly()
 	}
+	l.rootMu.Lock()
+	l.rootDue = true
+	l.rootMu.Unlock()
 	l.retire(s)
 	return cause
 }

@@ -16,8 +16,7 @@ import (
 // for concurrent use once Start has returned.
 //
 // Locks are taken in this order and none is held while a caller is waited for:
-// rootMu, mu. Neither is held over I/O on segments, but rootMu is held over
-// the writing of ROOT.
+// sealMu, segment.ioMu, rootMu, mu. Only mu is never held over I/O.
 type Log struct {
 	o     Options
 	fs    vfs.FS
@@ -28,8 +27,15 @@ type Log struct {
 	store StoreID
 	key   [32]byte
 
+	// sealMu is held while segments are sealed, so that they are in the order
+	// in which they ended: to recovery, an open commit segment is never older
+	// than a closed one.
+	sealMu sync.Mutex
 	// rootMu is held by whoever changes the table on disk.
 	rootMu sync.Mutex
+	// rootDue, under rootMu, says that a sequence was burnt of which no frame
+	// can bear witness: ROOT must know it before the next segment is taken.
+	rootDue bool
 
 	mu          sync.RWMutex
 	phase       phase

@@ -38,7 +38,9 @@ func (l *Log) readFrame(loc Loc, buf []byte) (header, []byte, error) {
 		buf = make([]byte, loc.Length)
 	}
 	buf = buf[:loc.Length]
-	if err := l.readAt(seg, buf, int64(loc.Offset)); err != nil {
+	if err := l.readAt(seg, buf, int64(loc.Offset)); isTransient(err) {
+		return header{}, nil, fmt.Errorf("seglog: %s: %w", loc, err)
+	} else if err != nil {
 		return fail("can not be read", err)
 	}
 	l.mu.RLock()
@@ -63,7 +65,7 @@ func (l *Log) readAt(seg *segment, p []byte, off int64) error {
 	defer l.gate.leave()
 	f, err := l.cache.get(seg.id, seg.path)
 	if err != nil {
-		return err
+		return openError(err)
 	}
 	defer l.cache.put(f)
 	n, err := f.ReadAt(p, off)
@@ -74,6 +76,25 @@ func (l *Log) readAt(seg *segment, p []byte, off int64) error {
 		return io.ErrUnexpectedEOF
 	}
 	return err
+}
+
+// A transientError is a file that is there but could not be opened: too many
+// are open, or memory is short. It says nothing about the content.
+type transientError struct{ err error }
+
+func (e *transientError) Error() string { return e.err.Error() }
+func (e *transientError) Unwrap() error { return e.err }
+
+func openError(err error) error {
+	if err == nil || isNotExist(err) {
+		return err
+	}
+	return &transientError{err}
+}
+
+func isTransient(err error) bool {
+	var t *transientError
+	return errors.As(err, &t)
 }
 
 // ReadRecord is ReadFrame for a record, taken apart.

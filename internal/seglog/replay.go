@@ -9,10 +9,10 @@ import (
 // in order. It verifies all it reads. What is not whole is marked where it
 // stands, noted in Damage, and no reason to stop. An error is that of fn or ctx.
 func (l *Log) Replay(ctx context.Context, after Sequence, fn func(*Batch) error) error {
-	for _, s := range l.commitSegments(func(s *segment) bool { return s.last > after }) {
-		err := l.replaySegment(ctx, s, after, fn)
-		l.release(s)
-		if err != nil {
+	segs := l.commitSegments(func(s *segment) bool { return s.last > after })
+	defer l.releaseAll(segs)
+	for _, s := range segs {
+		if err := l.replaySegment(ctx, s, after, fn); err != nil {
 			return fmt.Errorf("seglog: replay: %w", err)
 		}
 	}
@@ -34,6 +34,14 @@ func (l *Log) commitSegments(match func(*segment) bool) []*segment {
 	return segs
 }
 
+// releaseAll releases all, also those that were not looked at: a reference that
+// is kept would hold up the segment's drop for ever.
+func (l *Log) releaseAll(segs []*segment) {
+	for _, s := range segs {
+		l.release(s)
+	}
+}
+
 // bounds returns what is accepted of a segment.
 func (l *Log) bounds(s *segment) (size int64, first, last Sequence) {
 	l.mu.RLock()
@@ -52,6 +60,9 @@ func (l *Log) replaySegment(ctx context.Context, s *segment, after Sequence, fn 
 		return fn(&Batch{Seq: seq, Hash: hash, Damaged: fmt.Errorf("%w: %s", ErrDamaged, d)})
 	}
 	sc, err := l.openScanner(ctx, s, 0, size, true)
+	if isTransient(err) {
+		return err
+	}
 	if err != nil {
 		return lost(last, Hash{}, err.Error(), 0)
 	}
@@ -206,6 +217,9 @@ func (l *Log) scanRange(ctx context.Context, b *foundBatch, rg Range, out *Batch
 		})
 	}
 	sc, err := l.openScanner(ctx, s, int64(rg.Start), int64(rg.End), true)
+	if isTransient(err) {
+		return err
+	}
 	if err != nil {
 		bad(span{int64(rg.Start), int64(rg.End)}, err)
 		return nil
@@ -244,9 +258,10 @@ func (l *Log) HashAt(seq Sequence) (Hash, bool, error) {
 	if last, hash := l.Last(); seq == last && hash != (Hash{}) {
 		return hash, true, nil
 	}
-	for _, s := range l.commitSegments(func(s *segment) bool { return s.last >= seq }) {
+	segs := l.commitSegments(func(s *segment) bool { return s.last >= seq })
+	defer l.releaseAll(segs)
+	for _, s := range segs {
 		hash, ok, done, err := l.hashIn(s, seq)
-		l.release(s)
 		if err != nil {
 			return Hash{}, false, fmt.Errorf("seglog: %w", err)
 		}
@@ -262,6 +277,9 @@ func (l *Log) HashAt(seq Sequence) (Hash, bool, error) {
 func (l *Log) hashIn(s *segment, seq Sequence) (hash Hash, ok, done bool, err error) {
 	size, _, _ := l.bounds(s)
 	sc, err := l.openScanner(context.Background(), s, 0, size, true)
+	if isTransient(err) {
+		return Hash{}, false, false, err
+	}
 	if err != nil {
 		return Hash{}, false, false, nil // a segment that is lost tells nothing
 	}

@@ -248,11 +248,11 @@ func (g gate) leave()    { <-g }
 func (l *Log) openScanner(ctx context.Context, seg *segment, from, listed int64, verify bool) (*scanner, error) {
 	f, err := l.fs.Open(seg.path)
 	if err != nil {
-		return nil, err
+		return nil, openError(err)
 	}
 	st, err := f.Stat()
 	if err != nil {
-		return nil, errors.Join(err, f.Close())
+		return nil, errors.Join(openError(err), f.Close())
 	}
 	limit := st.Size()
 	if listed >= 0 {

@@ -61,6 +61,9 @@ func (l *Log) scanSegment(ctx context.Context, s *segment, yield func(FrameInfo,
 		return nil
 	}
 	sc, err := l.openScanner(ctx, s, 0, end, true)
+	if isTransient(err) {
+		return err
+	}
 	if err != nil {
 		err := &FrameError{Segment: s.id, File: s.path, Reason: "can not be opened", Err: err}
 		l.addDamage(Damage{File: s.path, Segment: s.id, Length: uint32(end), Reason: reasonOf(err)})

@@ -46,6 +46,7 @@ func (l *Log) writeRoot(edit func(*root)) error {
 		return spaceError(err)
 	}
 	l.stats.roots.Add(1)
+	l.rootDue = false
 	var gone []*segment
 	l.mu.Lock()
 	for i := range r.segments {
@@ -82,7 +83,7 @@ func (r *root) lists(id SegmentID) bool {
 func (l *Log) takeSegment(stream Stream, capacity int64) (*segment, error) {
 	l.rootMu.Lock()
 	defer l.rootMu.Unlock()
-	if err := l.provideSpare(false); err != nil {
+	if err := l.provideSpare(l.rootDue); err != nil {
 		return nil, err
 	}
 	l.mu.Lock()
@@ -178,6 +179,8 @@ func (l *Log) choreLoop() {
 // sealRetired seals what was retired and writes ROOT, with a new spare in it
 // if wanted.
 func (l *Log) sealRetired(spare bool) error {
+	l.sealMu.Lock()
+	defer l.sealMu.Unlock()
 	l.mu.Lock()
 	retired := l.toSeal
 	l.toSeal = nil

@@ -1,0 +1,441 @@
+package seglog
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strings"
+	"sync/atomic"
+	"syscall"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// TestFailEverywhere lets the n-th operation fail, for every n, once or from
+// then on, and sometimes crashes as well. What was acknowledged stays, what
+// was refused stays away, and the log goes on where it says that it does.
+func TestFailEverywhere(t *testing.T) {
+	steps := 10
+	for _, mode := range []string{"once", "forever", "once+crash"} {
+		for seed := range uint64(2) {
+			t.Run(fmt.Sprintf("%s/seed%d", mode, seed), func(t *testing.T) {
+				n, ro := 0, 0
+				for ; ; n++ {
+					done, readOnly, err := failAt(t, seed, steps, int64(n), mode)
+					if err != nil {
+						t.Fatalf("operation %d fails %s: %v", n, mode, err)
+					}
+					if readOnly {
+						ro++
+					}
+					if done {
+						break
+					}
+				}
+				t.Logf("%d operations failed, %d times read-only", n, ro)
+			})
+		}
+	}
+}
+
+func failAt(t testing.TB, seed uint64, steps int, n int64, mode string) (done, readOnly bool, err error) {
+	mem := vfs.NewCrashableMem()
+	newStore(t, mem)
+	var count atomic.Int64
+	fault := fmt.Errorf("injected: %w", syscall.EIO)
+	fs := &faultFS{FS: mem, before: func(op fsOp) error {
+		i := count.Add(1) - 1
+		if i == n || mode == "forever" && i > n {
+			return fault
+		}
+		return nil
+	}}
+	h := &history{t: t, m: &model{}, rng: rand.New(rand.NewPCG(seed, 3))}
+	l, err := Open(testOptions(fs))
+	if err == nil {
+		h.l = l
+		if err = l.Start(context.Background()); err == nil {
+			for range steps {
+				if err := h.step(); err != nil && !errors.Is(err, syscall.EIO) && !errors.Is(err, ErrReadOnly) {
+					return false, false, fmt.Errorf("step: %w", err)
+				}
+			}
+			readOnly = l.ReadOnly() != nil
+			if !readOnly && mode == "once" {
+				// One fault is overcome, whatever it was; it may come only now.
+				err := h.commit([]int{10}, nil)
+				if errors.Is(err, syscall.EIO) {
+					err = h.commit([]int{10}, nil)
+				}
+				if err != nil && l.ReadOnly() == nil {
+					return false, false, fmt.Errorf("commit after the fault: %w", err)
+				}
+			}
+			if mode == "once+crash" {
+				next := l.nextSeqNow()
+				rng := rand.New(rand.NewPCG(seed, uint64(n)))
+				image := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: rng.IntN(101), RNG: rng})
+				l.Close()
+				c := &crasher{t: t, rng: rng}
+				return count.Load() <= n, readOnly, c.check(image, 1, h.m.snapshot(), next)
+			}
+			if !readOnly && mode == "once" {
+				// A fault that is still to come would come in the check itself.
+				over, damage := count.Load() > n, l.Damage()
+				if err := checkHolds(l, h.m.snapshot()); err != nil && over && len(damage) == 0 {
+					return false, false, fmt.Errorf("before close: %w", err)
+				}
+			}
+		}
+		l.Close()
+	}
+	done = count.Load() <= n
+	l, err = Open(testOptions(mem))
+	if err != nil {
+		return false, false, err
+	}
+	defer l.Close()
+	return done, readOnly, checkHolds(l, h.m.snapshot())
+}
+
+// nextSeqNow returns the next sequence to be given out.
+func (l *Log) nextSeqNow() Sequence {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.nextSeq
+}
+
+// TestFailedSync: a sync that failed closes its segment; nothing is written
+// to that segment any more but what takes the batch back.
+func TestFailedSync(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	newStore(t, mem)
+	var bad, after atomic.Pointer[string]
+	var fail atomic.Bool
+	fs := &faultFS{FS: mem, before: func(op fsOp) error {
+		if b := bad.Load(); b != nil && *b == op.path && op.name == "syncdata" {
+			after.Store(&op.path)
+		}
+		if op.name == "syncdata" && fail.Load() && op.segment() {
+			fail.Store(false)
+			bad.Store(&op.path)
+			return syscall.EIO
+		}
+		return nil
+	}}
+	l := mustStart(t, testOptions(fs))
+	first := mustCommit(t, l, request("k", 1, 100))
+	fail.Store(true)
+	if _, err := l.Commit(context.Background(), request("k", 2, 100)); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("commit over a failed sync: %v", err)
+	}
+	next := mustCommit(t, l, request("k", 3, 100))
+	if next != first+2 {
+		t.Fatalf("batch %s after %s: the failed one keeps its sequence", next, first)
+	}
+	if after.Load() != nil {
+		t.Fatal("a segment was synced again after its sync had failed")
+	}
+	// A crash that keeps everything finds the first and the third.
+	for _, percent := range []int{0, 100} {
+		img := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(1, 1))})
+		got, err := contents(mustOpen(t, testOptions(img)))
+		if err != nil || len(got) != 2 || got[1] == nil || got[3] == nil {
+			t.Fatalf("%d %%: %v %v", percent, got, err)
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// TestFailedSpillSync: what a failed sync of a spilled segment covered can
+// not be committed by anyone, though a second sync would succeed.
+func TestFailedSpillSync(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	newStore(t, mem)
+	var fail atomic.Bool
+	var spilled atomic.Pointer[string]
+	fs := &faultFS{FS: mem, before: func(op fsOp) error {
+		if p := spilled.Load(); op.name == "syncdata" && p != nil && op.path == *p && fail.CompareAndSwap(true, false) {
+			return syscall.EIO
+		}
+		return nil
+	}}
+	l := mustStart(t, testOptions(fs))
+	spill := func(seed uint64) (*Spill, *Request) {
+		s, err := l.Spill(StreamBulk)
+		if err != nil {
+			t.Fatal(err)
+		}
+		loc, err := s.Append(KindGroup, filler(seed, 300))
+		if err != nil {
+			t.Fatal(err)
+		}
+		path := l.segmentPath(loc.Segment)
+		spilled.Store(&path)
+		if err := s.Flush(); err != nil {
+			t.Fatal(err)
+		}
+		r := request("k", seed)
+		r.Ranges = s.Ranges()
+		return s, r
+	}
+	a, ra := spill(1)
+	a.Close()
+	b, rb := spill(2) // in the same segment, behind it
+	if ra.Ranges[0].Segment != rb.Ranges[0].Segment {
+		t.Fatal("two spills in two segments")
+	}
+	fail.Store(true)
+	if _, err := l.Commit(context.Background(), ra); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("commit over a failed sync: %v", err)
+	}
+	for range 2 {
+		if _, err := l.Commit(context.Background(), rb); err == nil {
+			t.Fatal("committed what a failed sync covered")
+		}
+	}
+	if _, err := b.Append(KindGroup, filler(9, 600)); err == nil {
+		t.Fatal("appended to a segment whose sync failed")
+	}
+	b.Close()
+	c, rc := spill(3)
+	if rc.Ranges[0].Segment == ra.Ranges[0].Segment {
+		t.Fatal("the failed segment was used again")
+	}
+	mustCommit(t, l, rc)
+	c.Close()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = mustOpen(t, testOptions(mem))
+	got, err := contents(l)
+	if err != nil || len(got) != 1 || got[3] == nil {
+		t.Fatalf("%v %v", got, err)
+	}
+	noDamage(t, l)
+}
+
+// TestReadOnly: where a failed batch can not be taken back either, nothing is
+// written any more.
+func TestReadOnly(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	newStore(t, mem)
+	var fail atomic.Bool
+	fs := &faultFS{FS: mem, before: func(op fsOp) error {
+		if fail.Load() && op.segment() && (op.name == "write" || strings.HasPrefix(op.name, "sync")) {
+			return syscall.EIO
+		}
+		return nil
+	}}
+	l := mustStart(t, testOptions(fs))
+	r := request("k", 1, 100)
+	mustCommit(t, l, r)
+	fail.Store(true)
+	for range 2 {
+		if _, err := l.Commit(context.Background(), request("k", 2)); !errors.Is(err, ErrReadOnly) {
+			t.Fatalf("commit: %v", err)
+		}
+	}
+	fail.Store(false)
+	if _, err := l.Commit(context.Background(), request("k", 2)); !errors.Is(err, ErrReadOnly) {
+		t.Fatalf("commit: %v", err)
+	}
+	if _, err := l.Spill(StreamBulk); !errors.Is(err, ErrReadOnly) {
+		t.Fatalf("spill: %v", err)
+	}
+	if err := l.Drop(context.Background(), 1); !errors.Is(err, ErrReadOnly) {
+		t.Fatalf("drop: %v", err)
+	}
+	if _, _, err := l.ReadFrame(r.Locs[0], nil); err != nil {
+		t.Fatalf("read: %v", err)
+	}
+	if !errors.Is(l.ReadOnly(), syscall.EIO) {
+		t.Fatalf("reason: %v", l.ReadOnly())
+	}
+	l.Close()
+	l = mustOpen(t, testOptions(mem))
+	if got, err := contents(l); err != nil || got[1] == nil {
+		t.Fatal(got, err)
+	}
+}
+
+// A fullDisk has no room for new bytes, except what removing the ballast gives.
+type fullDisk struct {
+	full atomic.Bool
+	room atomic.Int64
+}
+
+func (d *fullDisk) wrap(mem vfs.FS) *faultFS {
+	return &faultFS{FS: mem, before: func(op fsOp) error {
+		ballast := strings.HasSuffix(op.path, ballastName)
+		switch {
+		case !d.full.Load():
+		case ballast && op.name == "remove":
+			d.room.Store(64 << 10)
+		case op.grow && (ballast || d.room.Add(-op.n) < 0):
+			return syscall.ENOSPC
+		}
+		return nil
+	}}
+}
+
+func TestNoSpace(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	newStore(t, mem)
+	var disk fullDisk
+	o := testOptions(disk.wrap(mem))
+	o.Ballast = 64 << 10
+	l := mustStart(t, o)
+	ctx := context.Background()
+	mustCommit(t, l, request("k", 1, 500))
+	if !l.Stats().BallastHeld {
+		t.Fatal("no ballast")
+	}
+	disk.full.Store(true)
+	for i := range uint64(3) {
+		if _, err := l.Commit(ctx, request("k", 2+i, 500)); !errors.Is(err, ErrNoSpace) || !errors.Is(err, syscall.ENOSPC) && i == 0 {
+			t.Fatalf("commit on a full disk: %v", err)
+		}
+	}
+	// A delete goes through; a take still does not, though there is room now.
+	r := request("k", 10)
+	r.Reserve = true
+	mustCommit(t, l, r)
+	if _, err := l.Commit(ctx, request("k", 11, 10)); !errors.Is(err, ErrNoSpace) {
+		t.Fatalf("a take used the reserve: %v", err)
+	}
+	s, err := l.Spill(StreamBulk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Append(KindGroup, filler(1, 900)); !errors.Is(err, ErrNoSpace) {
+		t.Fatalf("a large take used the reserve: %v", err)
+	}
+	s.Close()
+	if s, err = l.Spill(StreamMoved); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := s.Append(KindGroup, filler(1, 900)); err != nil {
+		t.Fatalf("cleaning may use the reserve: %v", err)
+	}
+	if err := s.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	m := &Request{Reserve: true, Ranges: s.Ranges(), Records: []NewRecord{{Key: []byte("k"), RecordSeq: 12, Moved: true}}}
+	mustCommit(t, l, m)
+	s.Close()
+	if l.ReadOnly() != nil || l.Stats().BallastHeld {
+		t.Fatal(l.ReadOnly(), l.Stats().BallastHeld)
+	}
+	// Space is back.
+	disk.full.Store(false)
+	mustCommit(t, l, request("k", 20, 500))
+	if !l.Stats().BallastHeld {
+		t.Fatal("the ballast is not back")
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	l = mustOpen(t, testOptions(mem))
+	got, err := contents(l)
+	if err != nil || len(got) != 4 || got[1] == nil || got[10] == nil || got[12] == nil || got[20] == nil {
+		t.Fatal(got, err)
+	}
+	noDamage(t, l)
+}
+
+// TestNoSpaceEverywhere fills the disk at every write of a history, and makes
+// room again.
+func TestNoSpaceEverywhere(t *testing.T) {
+	for n := int64(0); ; n++ {
+		mem := vfs.NewCrashableMem()
+		newStore(t, mem)
+		var count atomic.Int64
+		var full atomic.Bool
+		full.Store(true)
+		fs := &faultFS{FS: mem, before: func(op fsOp) error {
+			if op.grow && count.Add(1) > n && full.Load() {
+				return syscall.ENOSPC
+			}
+			return nil
+		}}
+		h := &history{t: t, m: &model{}, rng: rand.New(rand.NewPCG(7, 3))}
+		l := mustOpen(t, testOptions(fs))
+		h.l = l
+		started := l.Start(context.Background())
+		if started == nil {
+			for range 10 {
+				if err := h.step(); err != nil && !errors.Is(err, ErrNoSpace) {
+					t.Fatalf("full after %d writes: %v", n, err)
+				}
+			}
+			if err := l.ReadOnly(); err != nil {
+				t.Fatalf("full after %d writes: %v", n, err)
+			}
+			full.Store(false)
+			if err := h.commit([]int{100}, []int{100}); err != nil {
+				t.Fatalf("after %d writes, with room again: %v", n, err)
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+		} else if !errors.Is(started, ErrNoSpace) {
+			t.Fatalf("start: %v", started)
+		}
+		l.Close()
+		l = mustOpen(t, testOptions(mem))
+		if err := checkHolds(l, h.m.snapshot()); err != nil {
+			t.Fatalf("full after %d writes: %v", n, err)
+		}
+		if count.Load() <= n {
+			t.Logf("full at each of %d writes", n)
+			return
+		}
+	}
+}
+
+// TestRealDisk is the history of the crash tests on the file system of the
+// machine, where segments are truncated and not zeroed.
+func TestRealDisk(t *testing.T) {
+	dir := t.TempDir()
+	o := testOptions(vfs.Default)
+	o.Dir = dir + "/store"
+	o.Ballast = 1 << 20
+	if err := Create(CreateOptions{FS: o.FS, Dir: o.Dir, SegmentSize: minSegmentSize}); err != nil {
+		t.Fatal(err)
+	}
+	h := &history{t: t, m: &model{}, rng: rand.New(rand.NewPCG(1, 4))}
+	for i := range 4 {
+		h.l = mustStart(t, o)
+		for range 15 {
+			if err := h.step(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if i%2 == 0 {
+			if err := h.l.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		// Otherwise it is left as a crash of the process leaves it.
+		l := mustOpen(t, o)
+		if err := checkHolds(l, h.m.snapshot()); err != nil {
+			t.Fatal(err)
+		}
+		l.Close()
+	}
+	if st, err := os.Stat(dir + "/store/" + ballastName); err != nil || st.Mode().Perm()&0o077 != 0 && st.Mode().Perm() == 0 {
+		t.Fatal(st, err)
+	}
+	for _, s := range h.l.Segments() {
+		st, err := os.Stat(s.Path)
+		if err != nil || s.Sealed && st.Size() != s.Size {
+			t.Fatalf("%s: %d bytes of %d: %v", s.Path, st.Size(), s.Size, err)
+		}
+	}
+}
