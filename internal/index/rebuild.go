@@ -73,6 +73,7 @@ type Rebuilder struct {
 	pairs     *sorter // locations, then counts
 	values    *sorter // records and state, as index keys
 	locations *locationFile
+	live      map[uint64]int64 // of what is no entry
 	stats     RebuildStats
 	done      bool
 }
@@ -205,6 +206,21 @@ func (b *Rebuilder) put(given, key, value []byte) error {
 	return b.fail(b.values.add(key, value))
 }
 
+// AddLive adds to the live bytes of a segment, beside those of the entries:
+// what else keeps it alive, such as the frames of records.
+func (b *Rebuilder) AddLive(segment uint64, bytes int64) error {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	if b.err != nil || b.done {
+		return b.fail(errPhase)
+	}
+	if b.live == nil {
+		b.live = map[uint64]int64{}
+	}
+	b.live[segment] += bytes
+	return nil
+}
+
 // Stats returns what was found; it is whole after Finish.
 func (b *Rebuilder) Stats() RebuildStats {
 	b.mu.Lock()
@@ -306,6 +322,11 @@ func (b *Rebuilder) writeTables(w *tableWriter, f *filter, m meta) error {
 	live, err := b.writeEntries(w, f)
 	if err != nil {
 		return err
+	}
+	for segment, n := range b.live {
+		if n != 0 {
+			live[segment] += n
+		}
 	}
 	if err := w.set(metaKey(), appendMeta(nil, m)); err != nil {
 		return err

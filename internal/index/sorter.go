@@ -34,6 +34,8 @@ type sorter struct {
 	// combine, if set, makes one value of the values of equal keys, early. It
 	// may return a or b or append to neither.
 	combine func(a, b []byte) []byte
+	// fanIn is how many runs are merged at once.
+	fanIn int
 
 	arena []byte
 	items []item
@@ -50,7 +52,7 @@ type item struct {
 
 func newSorter(fs vfs.FS, dir, name string, memory int64) *sorter {
 	// A third is for slices that grow by copying.
-	return &sorter{fs: fs, dir: dir, name: name, memory: int(max(memory*2/3, 4*runBlock))}
+	return &sorter{fs: fs, dir: dir, name: name, fanIn: maxFanIn, memory: int(max(memory*2/3, runBlock))}
 }
 
 func prefixOf(key []byte) uint64 {
@@ -304,10 +306,10 @@ func (s *sorter) merge() (*merged, error) {
 		return nil, err
 	}
 	s.items, s.arena = nil, nil
-	for len(s.runs) > maxFanIn {
+	for len(s.runs) > s.fanIn {
 		// The first runs become one in their place, which keeps equal keys in
 		// order.
-		m, err := s.open(s.runs[:maxFanIn])
+		m, err := s.open(s.runs[:s.fanIn])
 		if err != nil {
 			return nil, err
 		}
@@ -315,12 +317,12 @@ func (s *sorter) merge() (*merged, error) {
 		if err = errors.Join(err, m.close()); err != nil {
 			return nil, err
 		}
-		for _, old := range s.runs[:maxFanIn] {
+		for _, old := range s.runs[:s.fanIn] {
 			if err := s.fs.Remove(old); err != nil {
 				return nil, err
 			}
 		}
-		s.runs = append([]string{run}, s.runs[maxFanIn:]...)
+		s.runs = append([]string{run}, s.runs[s.fanIn:]...)
 	}
 	m, err := s.open(s.runs)
 	if err != nil {
