@@ -39,6 +39,8 @@ func (c *Canister) load(ctx context.Context, id SnapshotID, o LoadOptions) (Load
 			return res, err
 		}
 		defer src.Close()
+	} else if err := c.flushUpload(ctx, id.Local); err != nil {
+		return res, err
 	}
 	op, err := c.begin(ctx)
 	if err != nil {
@@ -63,15 +65,8 @@ func (c *Canister) load(ctx context.Context, id SnapshotID, o LoadOptions) (Load
 		next.Host = o.Host
 	}
 	if id.Canister == c.id {
-		if u := c.uploads[id.Local]; u != nil && u.dirty() {
-			ub, err := op.addUpload(ctx, u)
-			if err != nil {
-				return res, err
-			}
-			next.Head, snap.Root = ub.root, ub.root
-		}
 		i := slices.IndexFunc(next.Snapshots, func(s record.Snapshot) bool { return s.Local == id.Local })
-		next.Snapshots[i].Root, next.Snapshots[i].Mutable = snap.Root, false
+		next.Snapshots[i].Mutable = false
 	}
 	m, err := c.e.manifest(ctx, snap.Root)
 	if err != nil {
@@ -100,6 +95,23 @@ func (c *Canister) load(ctx context.Context, id SnapshotID, o LoadOptions) (Load
 	}
 	res.Sequence = uint64(seq)
 	return res, nil
+}
+
+// flushUpload makes what was uploaded durable, in a step of its own: a load
+// reads all it brings before it commits, and pages can be read from the moment
+// they are committed.
+func (c *Canister) flushUpload(ctx context.Context, local uint64) error {
+	op, err := c.begin(ctx)
+	if err != nil {
+		return err
+	}
+	u := c.uploads[local]
+	op.end()
+	if u == nil || !u.dirty() {
+		return nil
+	}
+	_, err = u.flush(ctx)
+	return err
 }
 
 // checkLoad reads and verifies what the load will bring: the pages that differ

@@ -16,6 +16,8 @@ type Rebuilder interface {
 	AddCount(id index.ID, n int64) error
 	PutRecord(key []byte, r index.Record) error
 	PutState(key, value []byte) error
+	// AddLive counts what keeps a segment alive beside the IDs.
+	AddLive(segment uint64, bytes int64) error
 }
 
 // Rebuild counts, from its newest readable record alone, what a canister
@@ -33,6 +35,9 @@ func Rebuild(ctx context.Context, rb Rebuilder, g manifest.Getter, key []byte, a
 		return fmt.Errorf("canister %x: %w", key, err)
 	}
 	if err := rb.PutRecord(key, at); err != nil {
+		return err
+	}
+	if err := rb.AddLive(at.Segment, int64(at.Length)); err != nil {
 		return err
 	}
 	if len(rs.list) == 0 {

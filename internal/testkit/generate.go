@@ -29,7 +29,7 @@ type weight struct {
 var everything = []weight{
 	{Create, 4}, {Destroy, 1}, {Write, 34}, {Resize, 7}, {SetVersion, 2}, {Checkpoint, 7}, {Take, 22}, {Load, 7},
 	{Delete, 8}, {BeginUpload, 3}, {WriteUpload, 6}, {FlushUpload, 3}, {OpenReader, 3}, {CloseReaders, 2}, {ReadLive, 2},
-	{GC, 2}, {Verify, 1}, {Compare, 1}, {Reopen, 1}, {Kill, 1}, {PowerLoss, 1}, {DropIndex, 1},
+	{GC, 2}, {Verify, 1}, {Compare, 1}, {Reopen, 1}, {Kill, 1}, {KillSoon, 3}, {PowerLoss, 1}, {DropIndex, 1},
 }
 
 // NewGenerator makes a generator. Each seed has a character of its own: which
@@ -98,6 +98,9 @@ func (g *Generator) draw(m *Model, name OpName) (Op, bool) {
 	o := Op{Name: name, C: g.rng.IntN(len(m.Canisters)), Replace: NoSnapshot}
 	c := m.Canisters[o.C]
 	switch name {
+	case KillSoon:
+		o.Size = 1 + g.rng.Uint64N(60)
+		return o, true
 	case GC, Verify, Compare, Reopen, Kill, PowerLoss, DropIndex, CloseReaders:
 		return o, true
 	case Create:

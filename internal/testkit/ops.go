@@ -30,6 +30,7 @@ const (
 	Compare      OpName = "compare"       // everything with the model
 	Reopen       OpName = "reopen"        // after a clean close
 	Kill         OpName = "kill"          // the process, and open again
+	KillSoon     OpName = "kill-soon"     // before its Size-th change of a file from now on
 	PowerLoss    OpName = "power-loss"    // and open again
 	DropIndex    OpName = "drop-index"    // throw it away and open again
 )
@@ -66,6 +67,9 @@ func (o Op) String() string {
 	fmt.Fprintf(&b, "%s", o.Name)
 	switch o.Name {
 	case GC, Verify, Compare, Reopen, Kill, CloseReaders, DropIndex:
+		return b.String()
+	case KillSoon:
+		fmt.Fprintf(&b, " in %d", o.Size)
 		return b.String()
 	case PowerLoss:
 		fmt.Fprintf(&b, " seed=%d", o.Seed)
@@ -127,7 +131,7 @@ type Outcome struct {
 func (m *Model) Apply(o Op) Outcome {
 	refuse := func(r Refusal) Outcome { return Outcome{Refused: r, Next: m} }
 	switch o.Name {
-	case GC, Verify, Compare, CloseReaders:
+	case GC, Verify, Compare, CloseReaders, KillSoon:
 		return Outcome{Next: m}
 	case Reopen, Kill, PowerLoss, DropIndex:
 		return Outcome{Next: m.Reopened()}
@@ -229,6 +233,10 @@ func (m *Model) Apply(o Op) Outcome {
 		if at < 0 {
 			return refuse(NotFound)
 		}
+		// What was uploaded is flushed first, in a step of its own.
+		mid, s := m.edit(o.C)
+		s.Snapshots[at].State = s.Snapshots[at].Pending
+		done.Between = []*Model{mid}
 		c.load(c.freeze(at))
 		if o.Host != nil {
 			c.Host = o.Host
