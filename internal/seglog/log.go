@@ -129,6 +129,9 @@ func (l *Log) Segments() []SegmentInfo {
 	defer l.mu.RUnlock()
 	infos := make([]SegmentInfo, 0, len(l.segs))
 	for _, s := range l.sortedLocked() {
+		if s.unused() {
+			continue
+		}
 		infos = append(infos, SegmentInfo{
 			ID: s.id, Stream: s.stream, Sealed: s.state != stateOpen, Size: s.size,
 			FirstSeq: s.first, LastSeq: s.last, Empty: s.empty, Busy: s.busy > 0, Path: s.path,

@@ -42,6 +42,7 @@ func mustStart(t testing.TB, o Options) *Log {
 	if err := l.Start(context.Background()); err != nil {
 		t.Fatal(err)
 	}
+	t.Cleanup(func() { l.Close() }) // where the test plays a crash
 	return l
 }
 

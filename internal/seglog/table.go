@@ -408,8 +408,8 @@ func (l *Log) droppable(floor Sequence, ids []SegmentID) ([]*segment, Sequence, 
 	for _, id := range ids {
 		s := l.segs[id]
 		switch {
-		case s == nil:
-			continue // dropped before: there is nothing left to do
+		case s == nil || s.unused():
+			continue // gone already, or with the ROOT that is about to be written
 		case s.state == stateOpen:
 			return nil, 0, fmt.Errorf("segment %s is open", id)
 		case s.busy > 0:
