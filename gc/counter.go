@@ -185,7 +185,7 @@ func (c *Counter) applyRecord(ctx context.Context, out **index.Batch, deltas *de
 	}
 	for op := first; op < len(changes); op++ {
 		for {
-			at, err := manifest.Replace(ctx, c.store, changes[op], from, c.step-deltas.len(), deltas.add, c.unreadable)
+			at, err := manifest.Replace(ctx, c.store, changes[op], from, max(1, c.step-deltas.len()), deltas.add, c.unreadable)
 			if err != nil {
 				return err
 			}
