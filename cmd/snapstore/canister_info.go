@@ -35,7 +35,7 @@ type canisterInfoResult struct {
 }
 
 func (r canisterInfoResult) text(w io.Writer) {
-	facts(w,
+	facts(w, append([]string{
 		"canister", r.ID,
 		"snapshots", strconv.Itoa(r.Snapshots),
 		"size", size(r.LogicalBytes),
@@ -44,8 +44,8 @@ func (r canisterInfoResult) text(w io.Writer) {
 		"record", strconv.FormatUint(r.Sequence, 10),
 		"incarnation", strconv.FormatUint(r.Incarnation, 10),
 		"host blob", size(uint64(r.HostBytes)),
-	)
-	r.Metadata.text(w)
+	}, r.Metadata.facts()...)...)
+	r.Metadata.globalTable(w)
 	sectionTable(w, r.Sections)
 }
 

@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"github.com/snapstore/snapstore/engine"
+	"github.com/snapstore/snapstore/internal/snapdir"
 )
 
 // exitCode is what the process ends with. Scripts rely on the numbers; a
@@ -71,12 +72,15 @@ func usageError(hint, format string, args ...any) error {
 func explain(ctx context.Context, err error) *failure {
 	f := &failure{Type: "exit_error", Message: message(err), err: err}
 	var own *failure
+	var dir *snapdir.Error
 	switch {
-	case errors.As(err, &own):
-		f.Code, f.Hint = own.Code, own.Hint
 	case ctx.Err() != nil && errors.Is(err, ctx.Err()):
 		f.Code, f.Message = exitInterrupted, "interrupted"
 		f.Hint = "the store is as it was after the last step that finished; run the command again to go on"
+	case errors.As(err, &own):
+		f.Code, f.Hint = own.Code, own.Hint
+	case errors.As(err, &dir):
+		f.Code, f.Message, f.Hint = classifyDir(dir)
 	default:
 		f.Code, f.Hint = classify(err)
 	}
@@ -95,6 +99,24 @@ func message(err error) string {
 		text = strings.TrimSuffix(text, ": "+e.Hint)
 	}
 	return text
+}
+
+// classifyDir is for a directory of icp or dfx that was refused.
+func classifyDir(e *snapdir.Error) (exitCode, string, string) {
+	code, text, hint := exitError, e.Err.Error(), e.Hint
+	if e.Path != "" {
+		text = e.Path + ": " + text
+	}
+	switch {
+	case errors.Is(e, snapdir.ErrNewerFormat):
+		code = exitNewerFormat
+	case errors.Is(e, snapdir.ErrBusy):
+		code = exitLocked
+	}
+	if hint == "" {
+		hint = "only directories as icp, dfx and snapstore write them can be read"
+	}
+	return code, text, hint
 }
 
 // classify gives the exit code and the hint for an error of the engine.

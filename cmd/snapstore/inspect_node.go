@@ -51,9 +51,13 @@ func (r inspectNodeResult) text(w io.Writer) {
 	if r.Level != nil {
 		kind = "tree node of level " + strconv.Itoa(*r.Level)
 	}
-	facts(w, append([]string{"id", r.ID, "kind", kind, "size", ui.Bytes(uint64(r.SizeBytes))}, r.placeResult.facts()...)...)
+	pairs := append([]string{"id", r.ID, "kind", kind, "size", ui.Bytes(uint64(r.SizeBytes))}, r.placeResult.facts()...)
 	if r.Metadata != nil {
-		r.Metadata.text(w)
+		pairs = append(pairs, r.Metadata.facts()...)
+	}
+	facts(w, pairs...)
+	if r.Metadata != nil {
+		r.Metadata.globalTable(w)
 	}
 	sectionTable(w, r.Sections)
 	var rows [][]string

@@ -66,7 +66,8 @@ func toGlobal(g manifest.Global) globalResult {
 	return r
 }
 
-func (m metadataResult) text(w io.Writer) {
+// facts are the pairs that stand under those of a state.
+func (m metadataResult) facts() []string {
 	timer := m.GlobalTimer
 	if timer == "active" {
 		timer += " until " + strconv.FormatUint(m.TimerDeadline, 10) + " ns"
@@ -75,13 +76,17 @@ func (m metadataResult) text(w io.Writer) {
 	if data == "" {
 		data = "none"
 	}
-	facts(w,
+	return []string{
 		"canister version", strconv.FormatUint(m.CanisterVersion, 10),
 		"certified data", data,
 		"global timer", timer,
 		"low memory hook", m.HookStatus,
 		"globals", ui.Count(uint64(len(m.Globals))),
-	)
+	}
+}
+
+// globalTable writes the globals, if there are any.
+func (m metadataResult) globalTable(w io.Writer) {
 	var rows [][]string
 	for i, g := range m.Globals {
 		rows = append(rows, []string{strconv.Itoa(i), g.Kind, g.Value, g.Bits})

@@ -9,6 +9,7 @@ import (
 
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/engine"
+	"github.com/snapstore/snapstore/internal/principal"
 	"github.com/snapstore/snapstore/manifest"
 )
 
@@ -16,11 +17,18 @@ import (
 // is what keeps a slip of the finger from another tenant's canister.
 func parseCanister(text string) (engine.CanisterID, error) {
 	id, err := engine.ParseCanisterID(text)
-	if err != nil {
-		return id, usageError(`give the whole id as "snapstore canister ls" prints it, such as ryjl3-tyaaa-aaaaa-aaaba-cai`, "%w", err)
+	if err == nil {
+		return id, nil
 	}
-	return id, nil
+	// The words of the package that reads principals are the clearest.
+	var why *principal.Error
+	if !errors.As(err, &why) {
+		return id, usageError(wholeCanister, "canister id %q: %w", clip(text), err)
+	}
+	return id, usageError(wholeCanister, "canister id %q: %w", clip(text), why)
 }
+
+const wholeCanister = `give the whole id as "snapstore canister ls" prints it, such as ryjl3-tyaaa-aaaaa-aaaba-cai`
 
 func parseSection(text string) (engine.Section, error) {
 	if text == "" {

@@ -50,6 +50,7 @@ Exit codes: 0 ok, 1 error, 2 usage, 3 finished but problems were found,
 	cmd.SetFlagErrorFunc(func(c *cobra.Command, err error) error {
 		return usageError(helpHint(c), "%w", err)
 	})
+	cmd.SuggestionsMinimumDistance = suggestWithin
 	cmd.CompletionOptions.DisableDefaultCmd = true
 	cmd.SetHelpCommand(newHelpCommand())
 	cmd.AddCommand(
@@ -60,9 +61,15 @@ Exit codes: 0 ok, 1 error, 2 usage, 3 finished but problems were found,
 	return cmd
 }
 
+// suggestWithin is how many slips of the finger a suggestion forgives.
+const suggestWithin = 2
+
 // newGroup makes a command that only holds verbs.
 func newGroup(use, short, example string, verbs ...*cobra.Command) *cobra.Command {
-	cmd := &cobra.Command{Use: use, Short: short, Example: example, Args: cobra.ArbitraryArgs, RunE: missingVerb}
+	cmd := &cobra.Command{
+		Use: use, Short: short, Example: example, Args: cobra.ArbitraryArgs, RunE: missingVerb,
+		SuggestionsMinimumDistance: suggestWithin,
+	}
 	cmd.AddCommand(verbs...)
 	return cmd
 }

@@ -109,12 +109,14 @@ type differ interface {
 
 // walkDiff gathers differing pages into runs, section by section.
 func walkDiff(a, b engine.SnapshotDetail, pages iter.Seq2[engine.PageDiff, error], to differ) error {
-	d := diffResult{A: a.ID.String(), B: b.ID.String(), Equal: a.Root == b.Root, MetadataDiffer: metadataDiffer(a.Metadata, b.Metadata)}
+	d := diffResult{A: a.ID.String(), B: b.ID.String(), MetadataDiffer: metadataDiffer(a.Metadata, b.Metadata)}
+	pairs := pairSections(a.Sections, b.Sections)
+	d.Equal = !d.MetadataDiffer && !slices.ContainsFunc(pairs, func(p [2]engine.SectionRoot) bool { return p[0] != p[1] })
 	to.begin(d)
 	next, stop := iter.Pull2(pages)
 	defer stop()
 	p, err, more := next()
-	for _, pair := range pairSections(a.Sections, b.Sections) {
+	for _, pair := range pairs {
 		if pair[0] == pair[1] {
 			continue
 		}

@@ -70,6 +70,9 @@ func export(ctx context.Context, s *engine.Snapshot, dir string, progress func(d
 	for _, sec := range d.Sections {
 		r.Bytes += sec.Size
 	}
+	if err := exportable(d.Sections); err != nil {
+		return r, err
+	}
 	w, err := snapdir.Create(dir, toDirMetadata(d), d.Root)
 	if err != nil {
 		return r, err
@@ -85,6 +88,19 @@ func export(ctx context.Context, s *engine.Snapshot, dir string, progress func(d
 	}
 	r.DurationSeconds = began()
 	return r, nil
+}
+
+// exportable refuses what the directory can not hold, in words that help more
+// than those of the room that reads directories of others.
+func exportable(sections []engine.SectionRoot) error {
+	const wasmPage = 64 << 10
+	for _, s := range sections {
+		if (s.Section == engine.WasmMemory || s.Section == engine.StableMemory) && s.Size%wasmPage != 0 {
+			return fail(exitError, `write it with a multiple of 64 KiB, or take the bytes with "snapstore snapshot cat"`,
+				"%s has %d bytes, and a memory of a canister is a multiple of 64 KiB", s.Section, s.Size)
+		}
+	}
+	return nil
 }
 
 func exportSection(ctx context.Context, s *engine.Snapshot, w *snapdir.Writer, sec engine.SectionRoot, m *meter) error {

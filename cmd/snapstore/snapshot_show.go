@@ -30,15 +30,15 @@ type snapshotShowResult struct {
 }
 
 func (r snapshotShowResult) text(w io.Writer) {
-	facts(w,
+	facts(w, append([]string{
 		"snapshot", r.ID,
 		"canister", r.Canister,
-		"taken at", shortTime(r.TakenAt)+" UTC",
+		"taken at", shortTime(r.TakenAt) + " UTC",
 		"size", size(r.SizeBytes),
 		"source", r.state(),
 		"root", r.Root,
-	)
-	r.Metadata.text(w)
+	}, r.Metadata.facts()...)...)
+	r.Metadata.globalTable(w)
 	sectionTable(w, r.Sections)
 }
 
