@@ -39,9 +39,35 @@ func newRand(t testing.TB) *rand.Rand {
 	return rand.New(rand.NewPCG(seed, 1))
 }
 
+// patterns are the pages that fill has made.
+var patterns sync.Map // uint64 -> *pattern
+
+type pattern struct {
+	page [PageSize]byte
+	id   ID
+}
+
 // fill writes a page that compresses about as real memory does, the same for
 // the same n; every third one does not compress at all.
 func fill(page []byte, n uint64) []byte {
+	copy(page, patternOf(n).page[:])
+	return page
+}
+
+func idOf(n uint64) ID { return patternOf(n).id }
+
+func patternOf(n uint64) *pattern {
+	if p, ok := patterns.Load(n); ok {
+		return p.(*pattern)
+	}
+	p := new(pattern)
+	draw(p.page[:], n)
+	p.id = Sum(p.page[:])
+	patterns.Store(n, p)
+	return p
+}
+
+func draw(page []byte, n uint64) {
 	r := rand.New(rand.NewPCG(n, 2))
 	for i := 0; i < len(page); i += 8 {
 		v := r.Uint64()
@@ -54,7 +80,6 @@ func fill(page []byte, n uint64) []byte {
 		binary.LittleEndian.PutUint64(page[i:], v)
 	}
 	binary.LittleEndian.PutUint64(page, n+1) // never a page of zeros
-	return page
 }
 
 func pageOf(n uint64) []byte { return fill(make([]byte, PageSize), n) }
@@ -65,7 +90,7 @@ func fillPages(first uint64, n int) ([]ID, []byte) {
 	for i := range n {
 		p := pages[i*PageSize : (i+1)*PageSize]
 		fill(p, first+uint64(i))
-		ids[i] = Sum(p)
+		ids[i] = idOf(first + uint64(i))
 	}
 	return ids, pages
 }
@@ -328,7 +353,7 @@ func (m image) id(i int) ID {
 	if m[i] == 0 {
 		return ID{}
 	}
-	return Sum(pageOf(m[i]))
+	return idOf(m[i])
 }
 
 // all yields every page, from one buffer that is overwritten each time.

@@ -186,7 +186,7 @@ func (w *world) check() {
 }
 
 // explore tries the schedules of bodies from a fresh start each.
-func explore(t *testing.T, count int, fine bool, bodies func(*world) (map[string]func(), []string)) {
+func explore(t *testing.T, count int, bodies func(*world) (map[string]func(), []string)) {
 	k := newKit(t, func(o *StoreOptions) { o.Workers = 1 })
 	sc := &schedule{t: t}
 	w := &world{kit: k, t: t, sc: sc, id: ID{7}, old: index.Location{Segment: 1, Slots: 1}}
@@ -194,13 +194,7 @@ func explore(t *testing.T, count int, fine bool, bodies func(*world) (map[string
 		w.own = append(w.own, index.Location{Segment: 2, Offset: uint32(n * 64), Slots: 1})
 	}
 	k.x.onMay = func(ID) { sc.yield() }
-	if fine {
-		k.x.onGet = func(ID) {
-			if sc.current != nil {
-				sc.yield()
-			}
-		}
-	}
+	k.x.onGet = func(ID) { sc.yield() }
 	tried := 0
 	began := time.Now()
 	for {
@@ -250,7 +244,7 @@ func explore(t *testing.T, count int, fine bool, bodies func(*world) (map[string
 
 // An ID is in limbo; one take wants it while it is destroyed, twice.
 func TestOrdersOneTake(t *testing.T) {
-	explore(t, 0, true, func(w *world) (map[string]func(), []string) {
+	explore(t, 0, func(w *world) (map[string]func(), []string) {
 		return map[string]func(){"take0": w.take(0), "destroy": w.destroy, "destroy again": w.destroy},
 			[]string{"take0", "destroy", "destroy again"}
 	})
@@ -258,7 +252,7 @@ func TestOrdersOneTake(t *testing.T) {
 
 // Two takes want it; each may store it, unaware of the other.
 func TestOrdersTwoTakes(t *testing.T) {
-	explore(t, 0, false, func(w *world) (map[string]func(), []string) {
+	explore(t, 0, func(w *world) (map[string]func(), []string) {
 		return map[string]func(){"take0": w.take(0), "take1": w.take(1), "destroy": w.destroy},
 			[]string{"take0", "take1", "destroy"}
 	})
@@ -267,7 +261,7 @@ func TestOrdersTwoTakes(t *testing.T) {
 // It is referred to, the last reference is dropped, and then it is destroyed,
 // while a take wants it.
 func TestOrdersDrop(t *testing.T) {
-	explore(t, 1, true, func(w *world) (map[string]func(), []string) {
+	explore(t, 1, func(w *world) (map[string]func(), []string) {
 		return map[string]func(){
 			"take0": w.take(0),
 			"drop": func() {
@@ -284,7 +278,7 @@ func TestOrdersDrop(t *testing.T) {
 // A take brings it, its snapshot is deleted and collected; another take stores
 // it too, or meets it in any of these states.
 func TestOrdersWholeLife(t *testing.T) {
-	explore(t, 0, false, func(w *world) (map[string]func(), []string) {
+	explore(t, 0, func(w *world) (map[string]func(), []string) {
 		delete(w.x.at, index.ID(w.id))
 		first := w.take(0)
 		return map[string]func(){

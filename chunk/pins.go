@@ -16,7 +16,7 @@ import (
 //
 //	taker                             destroyer
 //	(1) lock; not dying? pin; unlock  (a) lock; pinned, or published? leave it;
-//	(2) look up                           else mark it dying; unlock
+//	(2) look up: published? indexed?      else mark it dying; unlock
 //	(3) absent: unpin                 (b) remove it from the index
 //	(4) write a record that refers    (c) lock; unmark; unlock
 //	(5) synced, applied: count > 0
@@ -29,6 +29,8 @@ import (
 // and the take stores the page itself; after (c) the look-up misses. In no order
 // does a take refer to what (b) removes. If the pin comes first and the look-up
 // finds nothing, the ID was pinned in vain and one destroyer left it for later.
+// That something is absent may be found out before (1), and is then the end of
+// it: storing a page twice harms nothing, since counts are sums.
 //
 // What a take stores itself needs no pin: from the sync until it is applied its
 // placement is published, and applying it gives an entry if there is none. To
@@ -110,8 +112,11 @@ func (s *Store) Meet(p *Pins, ids []ID, met []bool) error {
 	}
 	var held, ask []int // pinned; of those, what only the index can know
 	for i, id := range ids {
-		met[i] = id.IsZero()
-		if met[i] {
+		if met[i] = id.IsZero(); met[i] {
+			continue
+		}
+		// Most of what a take brings is new: that is known without a pin.
+		if _, placed := s.Placed(id); !placed && !s.index.MayContain(index.ID(id)) {
 			continue
 		}
 		st := s.stripe(id)
@@ -172,7 +177,6 @@ func (s *Store) ask(ids []ID, met []bool, ask []int) error {
 }
 
 func (s *Store) askIndex(ids []ID, met []bool, ask []int) error {
-	ask = slices.DeleteFunc(slices.Clone(ask), func(i int) bool { return !s.index.MayContain(index.ID(ids[i])) })
 	if len(ask) == 0 {
 		return nil
 	}

@@ -147,7 +147,7 @@ func TestPublishedQueue(t *testing.T) {
 func TestPinsStress(t *testing.T) {
 	k := newKit(t, nil)
 	r := newRand(t)
-	const ids, rounds, takers = 8, 400, 4
+	const ids, rounds, takers = 8, 3000, 4
 	var commit sync.Mutex // commit and apply, in one order
 	refs := make(map[ID]int)
 	apply := func(id ID, delta int) {

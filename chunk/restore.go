@@ -39,12 +39,15 @@ const (
 // damage, and returns the error of the first of refs. Their Dst stay as they
 // were. Other errors end it at once.
 func (s *Store) Pages(ctx context.Context, refs []PageRef) error {
+	return s.readPages(ctx, refs, len(refs) <= cachedRead && s.pages.limit > 0)
+}
+
+func (s *Store) readPages(ctx context.Context, refs []PageRef, keep bool) error {
 	for i := range refs {
 		if err := checkPage(refs[i].Dst); err != nil {
 			return err
 		}
 	}
-	keep := len(refs) <= cachedRead && s.pages.limit > 0
 	var first error
 	for len(refs) > 0 {
 		n := min(len(refs), restoreWindow)

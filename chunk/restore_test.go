@@ -179,3 +179,35 @@ func TestRestoreDamage(t *testing.T) {
 	}
 	k.idle()
 }
+
+// Data that decodes and is not what its ID names never reaches the image.
+func TestRestoreWrongBytes(t *testing.T) {
+	for _, cache := range []int64{-1, 0} {
+		k := newKit(t, func(o *StoreOptions) { o.PageCacheBytes = cache })
+		ids, pages := fillPages(0, GroupPages)
+		w := k.s.NewWriter(WriterOptions{})
+		if err := w.AddGroup(CodecRaw, ids, pages); err != nil {
+			t.Fatal(err)
+		}
+		k.store(w)
+		k.l.change(k.where(ids[5]), func(b []byte) { b[groupHeader+GroupPages*idSize+5*PageSize+77] ^= 1 })
+		refs, _ := k.refs(ids)
+		err := k.s.Pages(context.Background(), refs)
+		var ce *CorruptionError
+		if !errors.As(err, &ce) || ce.ID != ids[5] || !slices.Equal(k.lost(), []ID{ids[5]}) {
+			t.Fatalf("%v, lost %v", err, k.lost())
+		}
+		for i, r := range refs {
+			if want := pages[i*PageSize:][:PageSize]; i != 5 && !bytes.Equal(r.Dst, want) {
+				t.Fatalf("page %d", i)
+			}
+		}
+		if !bytes.Equal(refs[5].Dst, bytes.Repeat([]byte{0xee}, PageSize)) {
+			t.Fatal("wrong bytes were written")
+		}
+		if _, err := k.page(ids[5]); !errors.Is(err, ErrCorrupt) {
+			t.Fatalf("served from the cache: %v", err)
+		}
+		k.idle()
+	}
+}
