@@ -144,6 +144,15 @@ func (c *Counter) apply(ctx context.Context, b *Batch) error {
 	if err := c.flushDeltas(out, deltas); err != nil {
 		return err
 	}
+	if len(b.Moves) > 0 && len(b.Records) > 0 {
+		// Moves read the entries as they are stored, so counts that changed in
+		// the same batch must be there. A replay that finds only this first
+		// step counts no record twice, since the runs know the last one.
+		if err := out.Commit(); err != nil {
+			return err
+		}
+		out = c.idx.NewBatch()
+	}
 	for _, m := range b.Moves {
 		if err := c.applyMove(out, m); err != nil {
 			return err

@@ -1,0 +1,86 @@
+package gc
+
+import (
+	"errors"
+	"log/slog"
+	"testing"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/internal/index"
+	"github.com/snapstore/snapstore/internal/record"
+	"github.com/snapstore/snapstore/internal/seglog"
+	"github.com/snapstore/snapstore/manifest"
+)
+
+// noFrames is a log without frames: what is read must be cached.
+type noFrames struct{}
+
+func (noFrames) ReadFrame(seglog.Loc, []byte) (seglog.Kind, []byte, error) {
+	return 0, nil, errors.New("no frames here")
+}
+
+// A take that meets a chunk and the cleaning that moves it can share a batch:
+// the move must not put the count back to what it was before the take.
+func TestCountsAndMovesOfOneBatch(t *testing.T) {
+	fs := vfs.NewMem()
+	if err := fs.MkdirAll("store", 0o700); err != nil {
+		t.Fatal(err)
+	}
+	rb, err := index.NewRebuilder(index.Options{FS: fs, Dir: "store/index", StoreID: [16]byte{1}}, index.RebuildOptions{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer rb.Abort()
+	if err := rb.FinishLocations(); err != nil {
+		t.Fatal(err)
+	}
+	idx, err := rb.Finish(0, [32]byte{})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer idx.Close()
+	store, err := chunk.NewStore(chunk.StoreOptions{Index: idx, Log: noFrames{}, NodeID: manifest.NodeID, NodeCacheBytes: 1 << 20})
+	if err != nil {
+		t.Fatal(err)
+	}
+	c, err := NewCounter(idx, store, func(uint64) bool { return true }, slog.New(slog.DiscardHandler))
+	if err != nil {
+		t.Fatal(err)
+	}
+	enc, err := (&manifest.Manifest{}).Encode()
+	if err != nil {
+		t.Fatal(err)
+	}
+	id, err := manifest.NodeID(enc)
+	if err != nil {
+		t.Fatal(err)
+	}
+	store.CacheNode(id, enc)
+	at := func(segment uint64) chunk.Placement {
+		return chunk.Placement{ID: id, Node: true, Loc: index.Location{Segment: segment, Offset: 64, Length: 128, Slots: 1}}
+	}
+	checkpoint := func(key string, segment seglog.SegmentID) Record {
+		payload, err := (&record.Record{Seq: 1, Incarnation: 1, Head: id}).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		return Record{Key: []byte(key), Seq: 1, Loc: seglog.Loc{Segment: segment, Offset: 512, Length: 200}, Payload: payload}
+	}
+	store.Publish([]chunk.Placement{at(1)})
+	if err := c.Apply(t.Context(), &Batch{Seq: 1, Records: []Record{checkpoint("a", 1)}, Placed: []chunk.ID{id}}); err != nil {
+		t.Fatal(err)
+	}
+	both := &Batch{Seq: 2, Records: []Record{checkpoint("b", 2)}, Moves: []Move{{Victim: 1, Places: []chunk.Placement{at(3)}}}}
+	if err := c.Apply(t.Context(), both); err != nil {
+		t.Fatal(err)
+	}
+	e, ok, err := idx.Get(index.ID(id))
+	if err != nil || !ok || e.Count != 2 || e.Segment != 3 {
+		t.Errorf("entry %+v (%t, %v), want count 2 in segment 3", e, ok, err)
+	}
+	if live := idx.Live(); live[1] != 200 || live[2] != 200 || live[3] != 128 {
+		t.Errorf("live bytes %v", live)
+	}
+}
