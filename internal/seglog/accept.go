@@ -113,11 +113,18 @@ func (l *Log) acceptBatch(rec *recovered, end link, prev, b *foundBatch) {
 	if prev != nil && prev.trailer == nil && b.trailer != nil && b.trailer.previous == prev.seq {
 		prev.hash = b.trailer.prevHash
 	}
-	if prev != nil && prev.seg != b.seg && b.trailer != nil && b.trailer.previous > end.seq {
-		l.addDamage(Damage{
-			File: prev.seg.path, Segment: prev.seg.id, Offset: uint32(prev.end), Batch: b.trailer.previous,
+	if (prev == nil || prev.seg != b.seg) && b.trailer != nil && b.trailer.previous > max(end.seq, l.floor) {
+		// They ended in an earlier segment that was open, or nowhere.
+		d := Damage{
+			File: b.seg.path, Segment: b.seg.id, Batch: b.trailer.previous,
 			Reason: fmt.Sprintf("batches after %s through %s are lost", end.seq, b.trailer.previous),
-		})
+		}
+		for _, s := range rec.open {
+			if s.id < b.seg.id && s.stream == StreamCommit {
+				d.File, d.Segment, d.Offset = s.path, s.id, uint32(s.size)
+			}
+		}
+		l.addDamage(d)
 		rec.keepSpills = true
 	}
 	l.addDamage(b.damage()...)

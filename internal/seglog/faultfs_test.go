@@ -4,6 +4,7 @@ import (
 	"io"
 	"os"
 	"strings"
+	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -167,6 +168,21 @@ func (f *faultFile) SyncTo(n int64) (bool, error) {
 func copyFS(from vfs.FS) (*vfs.MemFS, error) {
 	to := vfs.NewCrashableMem()
 	return to, copyTree(from, to, testDir)
+}
+
+// copyLive is copyFS for a log that is running: nothing but batches may change
+// the files meanwhile, and the caller commits none.
+func copyLive(t testing.TB, l *Log, from vfs.FS) *vfs.MemFS {
+	t.Helper()
+	l.sealMu.Lock()
+	defer l.sealMu.Unlock()
+	l.rootMu.Lock()
+	defer l.rootMu.Unlock()
+	to, err := copyFS(from)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return to
 }
 
 func copyTree(from, to vfs.FS, dir string) error {

@@ -208,10 +208,7 @@ func TestProved(t *testing.T) {
 				if p.prove != nil {
 					p.prove(l)
 				}
-				img, err := copyFS(fs)
-				if err != nil {
-					t.Fatal(err)
-				}
+				img := copyLive(t, l, fs)
 				l.Close()
 				data, _ := img.UnsafeGetFileDataBuffer(l.segmentPath(r.Locs[0].Segment))
 				data[at+headerSize+3] ^= 1 // payload
@@ -351,4 +348,56 @@ func TestUnreadableSector(t *testing.T) {
 	}
 	bad = -1
 	l.Close()
+}
+
+// TestLostSegment: the whole content of a segment that ROOT lists as open is
+// lost, and only what the next segment says gives it away.
+func TestLostSegment(t *testing.T) {
+	mem := vfs.NewMem()
+	newStore(t, mem)
+	l := mustStart(t, testOptions(mem))
+	l.sealMu.Lock() // nothing is sealed: both segments stay open
+	var locs []Loc
+	for i := uint64(1); len(locs) == 0 || locs[len(locs)-1].Segment == locs[0].Segment; i++ {
+		r := request("k", i, 500)
+		mustCommit(t, l, r)
+		locs = append(locs, r.Locs[0])
+	}
+	l.rootMu.Lock()
+	img, err := copyFS(mem)
+	l.rootMu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	l.sealMu.Unlock()
+	for name, lose := range map[string]func(fs *vfs.MemFS, path string){
+		"zeroed":  func(fs *vfs.MemFS, path string) { b, _ := fs.UnsafeGetFileDataBuffer(path); clear(b) },
+		"removed": func(fs *vfs.MemFS, path string) { fs.Remove(path) },
+		"junk": func(fs *vfs.MemFS, path string) {
+			b, _ := fs.UnsafeGetFileDataBuffer(path)
+			copy(b, filler(1, len(b)))
+		},
+	} {
+		fs, err := copyFS(img)
+		if err != nil {
+			t.Fatal(err)
+		}
+		lose(fs, l.segmentPath(locs[0].Segment))
+		o := mustOpen(t, testOptions(fs))
+		found := false
+		for _, d := range o.Damage() {
+			found = found || d.Segment == locs[0].Segment
+		}
+		if !found {
+			t.Errorf("%s: lost in silence: %v", name, o.Damage())
+		}
+		if got := replayAll(t, o); got[len(got)-1].Records[0].RecordSeq != uint64(len(locs)) {
+			t.Errorf("%s: what followed is not there", name)
+		}
+		if err := o.Start(context.Background()); err != nil {
+			t.Errorf("%s: %v", name, err)
+		}
+		mustCommit(t, o, request("k", 1000))
+		o.Close()
+	}
 }

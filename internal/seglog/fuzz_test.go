@@ -159,7 +159,7 @@ func FuzzSegment(f *testing.F) {
 					t.Fatal(err)
 				}
 			}
-			if l.found == nil {
+			if l.check() == nil {
 				break
 			}
 			if err := l.Start(context.Background()); err != nil {

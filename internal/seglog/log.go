@@ -18,14 +18,15 @@ import (
 // Locks are taken in this order and none is held while a caller is waited for:
 // sealMu, segment.ioMu, rootMu, mu. Only mu is never held over I/O.
 type Log struct {
-	o     Options
-	fs    vfs.FS
-	log   *slog.Logger
-	gate  gate
-	cache *fileCache
-	seal  *sealer
-	store StoreID
-	key   [32]byte
+	o      Options
+	fs     vfs.FS
+	log    *slog.Logger
+	gate   gate
+	cache  *fileCache
+	chunks sync.Pool // of *[]byte, for scans
+	seal   *sealer
+	store  StoreID
+	key    [32]byte
 
 	// sealMu is held while segments are sealed, so that they are in the order
 	// in which they ended: to recovery, an open commit segment is never older
@@ -129,8 +130,8 @@ func (l *Log) Segments() []SegmentInfo {
 	defer l.mu.RUnlock()
 	infos := make([]SegmentInfo, 0, len(l.segs))
 	for _, s := range l.sortedLocked() {
-		if s.unused() {
-			continue
+		if s.unused() || s.stream == 0 {
+			continue // about to go, or not in use yet
 		}
 		infos = append(infos, SegmentInfo{
 			ID: s.id, Stream: s.stream, Sealed: s.state != stateOpen, Size: s.size,

@@ -41,6 +41,10 @@ func Open(o Options) (*Log, error) {
 		chores: make(chan struct{}, 1), stop: make(chan struct{}),
 	}
 	l.queue.init()
+	l.chunks.New = func() any {
+		buf := make([]byte, scanChunk)
+		return &buf
+	}
 	l.addDamage(damage...)
 	start := time.Now()
 	if err := l.recover(r); err != nil {

@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"sync"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -27,6 +28,7 @@ func (s span) overlaps(o span) bool { return s.from < o.to && o.from < s.to }
 type window struct {
 	ctx   context.Context
 	gate  gate
+	pool  *sync.Pool // of *[]byte of scanChunk
 	f     vfs.File
 	limit int64 // nothing is read from here on
 
@@ -63,8 +65,14 @@ func (w *window) fill(off, n int64) error {
 		have = copy(w.buf, w.buf[off-w.start:])
 	}
 	if int64(cap(w.buf)) < size {
-		grown := make([]byte, size)
+		var grown []byte
+		if size <= scanChunk {
+			grown = *w.pool.Get().(*[]byte)
+		} else {
+			grown = make([]byte, size)
+		}
 		copy(grown, w.buf[:have])
+		w.giveBack()
 		w.buf = grown
 	}
 	w.buf, w.start = w.buf[:size], off
@@ -72,6 +80,15 @@ func (w *window) fill(off, n int64) error {
 	got, err := w.read(w.buf[have:], off+int64(have))
 	w.buf = w.buf[:have+got]
 	return err
+}
+
+// giveBack returns the buffer to the pool it came from.
+func (w *window) giveBack() {
+	if cap(w.buf) == scanChunk {
+		buf := w.buf[:scanChunk]
+		w.pool.Put(&buf)
+	}
+	w.buf = nil
 }
 
 // forget drops the bad spans before off.
@@ -265,12 +282,16 @@ func (l *Log) openScanner(ctx context.Context, seg *segment, from, listed int64,
 	now := l.epoch
 	l.mu.RUnlock()
 	return &scanner{
-		w:    window{ctx: ctx, gate: l.gate, f: f, limit: limit},
+		w:    window{ctx: ctx, gate: l.gate, pool: &l.chunks, f: f, limit: limit},
 		seal: l.seal, seg: seg.id, file: seg.path, now: now, off: from, listed: listed, verify: verify,
 	}, nil
 }
 
-func (s *scanner) close() error { return s.w.f.Close() }
+// close ends the scan; no payload of it is valid any more.
+func (s *scanner) close() error {
+	s.w.giveBack()
+	return s.w.f.Close()
+}
 
 // maxSegmentFile is what offsets of 32 bits can reach.
 const maxSegmentFile = 1<<32 - frameAlign

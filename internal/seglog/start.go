@@ -11,28 +11,28 @@ import (
 // Start makes the log writable. When it returns, what Open accepted can not be
 // taken back by any crash, and what it did not accept can not come back.
 //
-// Nothing that was on disk is changed before the new ROOT, which lists every
-// replayed segment with the length that was accepted: until then a crash leaves
-// all evidence for the next Open to come to the same decision, and afterwards
-// bytes behind those lengths mean nothing.
+// No listed segment is changed before the new ROOT, which lists every replayed
+// one with the length that was accepted: until then a crash leaves all evidence
+// for the next Open to come to the same decision, and afterwards bytes behind
+// those lengths mean nothing.
 func (l *Log) Start(ctx context.Context) error {
-	l.mu.RLock()
-	p := l.phase
-	l.mu.RUnlock()
-	switch p {
-	case phaseStarted:
-		return errors.New("seglog: start: the log is started already")
-	case phaseClosed:
+	l.mu.Lock()
+	p, rec := l.phase, l.found
+	l.found = nil
+	l.mu.Unlock()
+	if p == phaseClosed {
 		return fmt.Errorf("seglog: start: %w", ErrClosed)
 	}
-	if err := l.start(ctx); err != nil {
+	if rec == nil {
+		return errors.New("seglog: start: it was tried before; open the log again")
+	}
+	if err := l.start(ctx, rec); err != nil {
 		return fmt.Errorf("seglog: start: %w", spaceError(err))
 	}
 	return nil
 }
 
-func (l *Log) start(ctx context.Context) error {
-	rec := l.found
+func (l *Log) start(ctx context.Context, rec *recovered) error {
 	ends := make(map[SegmentID]int64) // of the files as they are
 	for _, s := range rec.open {
 		if s.missing {
@@ -80,7 +80,6 @@ func (l *Log) start(ctx context.Context) error {
 
 	l.mu.Lock()
 	l.phase = phaseStarted
-	l.found = nil
 	l.mu.Unlock()
 	l.cur = cur
 	l.done.Go(l.commitLoop)
