@@ -123,10 +123,12 @@ func (b *Batch) SetWatermark(seq uint64, hash [32]byte) {
 }
 
 // Commit applies the batch in one atomic step and makes it visible; it does not
-// make it durable. An error means that nothing was applied. Batches become
-// durable in the order in which they were committed.
+// make it durable. Batches become durable in the order in which they were
+// committed. An error means that nothing was applied, unless the index is
+// untrusted by then.
 //
-// Commit waits while too much is not yet flushed.
+// Commit waits while too much is not yet flushed. If it returns an error because
+// flushes fail, the same batch may be committed again later.
 func (b *Batch) Commit() error {
 	x := b.x
 	if b.b == nil {
@@ -170,10 +172,11 @@ func (b *Batch) Commit() error {
 	// The memtable takes about this much more than the batch for each key.
 	const perKey = 48
 	size := uint64(b.b.Len()) + perKey*uint64(b.b.Count())
-	if err := b.apply(); err != nil {
+	err = b.apply()
+	b.b = nil
+	if err != nil {
 		return err
 	}
-	b.b = nil
 	x.storeLive(live)
 	x.applied.Store(&m)
 	x.pending = append(x.pending, unflushed{m.state.serial, size})

@@ -28,37 +28,39 @@ func (x *Index) openFilter(m meta) error {
 	if n <= smallFilter {
 		return x.buildFilter(n)
 	}
-	x.startFilterBuild(n)
+	x.startFilterBuild()
 	return nil
 }
 
-// startFilterBuild builds a filter for about n entries in the background. At
-// most one build runs. commit is held, or the index is not yet shared.
-func (x *Index) startFilterBuild(n uint64) {
+// startFilterBuild builds a filter in the background. At most one build runs.
+// The caller is one that Close waits for.
+func (x *Index) startFilterBuild() {
 	if x.filterBuilding.Swap(true) {
 		return
 	}
 	x.builder.Go(func() {
 		defer x.filterBuilding.Store(false)
-		if err := x.buildFilter(n); err != nil {
-			x.trust.log.Warn("index: filter not built", "error", err)
+		n, err := x.estimateEntries()
+		if err == nil {
+			err = x.buildFilter(n)
+		}
+		if err == nil {
+			return
+		}
+		x.trust.log.Warn("index: filter not built", "error", err)
+		if f := x.filter.Load(); f != nil {
+			x.filterGaveUp.Store(int64(len(*f.layers.Load())))
 		}
 	})
 }
 
-// maybeRebuildFilter replaces a filter that has grown too many layers. commit is
-// held.
+// maybeRebuildFilter replaces a filter that has grown too many layers. After a
+// failure it waits for one layer more.
 func (x *Index) maybeRebuildFilter() {
 	f := x.filter.Load()
-	if f == nil || !f.crowded() || x.filterBuilding.Load() {
-		return
+	if f != nil && f.crowded() && int64(len(*f.layers.Load())) > x.filterGaveUp.Load() {
+		x.startFilterBuild()
 	}
-	n, err := x.estimateEntries()
-	if err != nil {
-		x.trust.log.Warn("index: filter not built", "error", err)
-		return
-	}
-	x.startFilterBuild(n + uint64(len(x.pending)))
 }
 
 // addToFilters adds the IDs of a batch before it is applied. commit is held.
@@ -122,8 +124,8 @@ func (x *Index) fillFilter(f *filter, c *cursor) error {
 	return c.close()
 }
 
-// estimateEntries returns at least how many entries the tables hold. Entries
-// that were changed since the last compaction count more than once.
+// estimateEntries returns about how many entries there are. Those that were
+// changed since the last compaction count more than once.
 func (x *Index) estimateEntries() (n uint64, err error) {
 	defer x.trust.caught("estimate", &err)
 	lower, upper := kindSpan(kindEntry)
@@ -136,7 +138,8 @@ func (x *Index) estimateEntries() (n uint64, err error) {
 			n += table.Properties.NumEntries
 		}
 	}
-	return n, nil
+	const perEntry = 100 // of a batch
+	return n + x.unflushedBytes.Load()/perEntry, nil
 }
 
 // saveFilter writes the filter beside Pebble, for the next Open, unless what is

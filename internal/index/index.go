@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -41,8 +42,10 @@ type Index struct {
 	// filter is nil while it does not cover the applied state.
 	filter atomic.Pointer[filter]
 	forget atomic.Pointer[func(ID) bool]
-	// filterBuilding: a build runs in the background.
+	// filterBuilding: a build runs in the background. filterGaveUp is how many
+	// layers the filter had when the last one failed.
 	filterBuilding atomic.Bool
+	filterGaveUp   atomic.Int64
 	// savedFilter is the highest serial that the saved filter covers, 0 if none.
 	savedFilter atomic.Uint64
 	// comparing: a CountComparison is open.
@@ -75,9 +78,7 @@ func Open(o Options) (*Index, error) {
 		return nil, err
 	}
 	o = o.withDefaults()
-	if err := removeLeftovers(o); err != nil {
-		return nil, err
-	}
+	removeLeftovers(o)
 	if err := checkTrusted(o.FS, o.Dir); err != nil {
 		return nil, err
 	}
@@ -103,24 +104,21 @@ func newIndex(o Options, lock io.Closer) *Index {
 	return x
 }
 
-// removeLeftovers removes what a crash left of a rebuild or a recount.
-func removeLeftovers(o Options) error {
-	parent := o.FS.PathDir(o.Dir)
-	names, err := o.FS.List(parent)
+// removeLeftovers removes what a crash left of a rebuild or a recount. What can
+// not be removed is in nobody's way but the next rebuild's, which says so.
+func removeLeftovers(o Options) {
+	names, err := o.FS.List(o.FS.PathDir(o.Dir))
 	if err != nil {
-		return stale("absent", err)
+		return
 	}
 	for _, dir := range []string{o.tmpDir(), o.oldDir(), o.countDir()} {
-		for _, name := range names {
-			if name != o.FS.PathBase(dir) {
-				continue
-			}
-			if err := o.FS.RemoveAll(dir); err != nil {
-				return fmt.Errorf("index: leftover of a rebuild: %w", err)
-			}
+		if !slices.Contains(names, o.FS.PathBase(dir)) {
+			continue
+		}
+		if err := o.FS.RemoveAll(dir); err != nil {
+			o.Logger.Warn("index: leftover not removed", "directory", dir, "error", err)
 		}
 	}
-	return nil
 }
 
 // open does what Open does once the directory is locked.

@@ -102,7 +102,6 @@ func (o Options) pebbleOptions(g *gate, events *pebble.EventListener) *pebble.Op
 		// good. The index holds back commits itself, before Pebble would.
 		MemTableStopWritesThreshold: 1 << 20,
 		L0StopWritesThreshold:       1 << 20,
-		L0CompactionThreshold:       2,
 		LBaseMaxBytes:               int64(max(o.MemTableSize, 1<<20)),
 		BytesPerSync:                1 << 20,
 	}
