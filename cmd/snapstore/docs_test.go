@@ -236,19 +236,6 @@ func checkShape(shape any, doc []byte) error {
 	return nil
 }
 
-// leaves lists the verbs by their path.
-func leaves(c *cobra.Command) map[string]*cobra.Command {
-	out := map[string]*cobra.Command{}
-	for _, sub := range c.Commands() {
-		if len(sub.Commands()) > 0 {
-			maps.Copy(out, leaves(sub))
-			continue
-		}
-		out[strings.TrimPrefix(sub.CommandPath(), "snapstore ")] = sub
-	}
-	return out
-}
-
 func testRoot() *cobra.Command {
 	root := newRootCommand(&app{stdout: io.Discard, stderr: io.Discard, getenv: func(string) string { return "" }})
 	root.InitDefaultHelpCmd()

@@ -6,7 +6,9 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"strings"
+	"syscall"
 
 	"github.com/snapstore/snapstore/engine"
 	"github.com/snapstore/snapstore/internal/snapdir"
@@ -121,6 +123,10 @@ func classifyDir(e *snapdir.Error) (exitCode, string, string) {
 
 // classify gives the exit code and the hint for an error of the engine.
 func classify(err error) (exitCode, string) {
+	// A lock that may not be taken is not one that somebody has.
+	if errors.Is(err, fs.ErrPermission) || errors.Is(err, syscall.EROFS) {
+		return exitError, "the account that runs this must be able to read and to write the store"
+	}
 	for _, c := range []struct {
 		is   error
 		code exitCode

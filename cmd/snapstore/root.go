@@ -2,6 +2,7 @@ package main
 
 import (
 	"fmt"
+	"maps"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -58,7 +59,25 @@ Exit codes: 0 ok, 1 error, 2 usage, 3 finished but problems were found,
 		newVerifyCommand(a), newGCCommand(a), newStatsCommand(a), newRebuildIndexCommand(a),
 		newInspectCommand(a), newDemoCommand(a), newVersionCommand(a), newCompletionCommand(),
 	)
+	for _, leaf := range leaves(cmd) {
+		if leaf.ValidArgs == nil && leaf.Name() != "init" {
+			leaf.ValidArgsFunction = cobra.NoFileCompletions // ids, which no shell can know
+		}
+	}
 	return cmd
+}
+
+// leaves lists the verbs by their path.
+func leaves(c *cobra.Command) map[string]*cobra.Command {
+	out := map[string]*cobra.Command{}
+	for _, sub := range c.Commands() {
+		if len(sub.Commands()) > 0 {
+			maps.Copy(out, leaves(sub))
+			continue
+		}
+		out[strings.TrimPrefix(sub.CommandPath(), "snapstore ")] = sub
+	}
+	return out
 }
 
 // suggestWithin is how many slips of the finger a suggestion forgives.

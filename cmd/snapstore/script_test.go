@@ -1,6 +1,7 @@
 package main
 
 import (
+	"bytes"
 	"context"
 	"encoding/binary"
 	"encoding/hex"
@@ -27,6 +28,7 @@ import (
 
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/engine"
+	"github.com/snapstore/snapstore/internal/seglog"
 )
 
 func TestMain(m *testing.M) {
@@ -55,6 +57,7 @@ var _ = flag.Bool("update", false, "rewrite the expected output in the scripts")
 //	interrupt SIGNAL ARG...        run snapstore, signal it when it has the store, expect 130
 //	newer DIR                      make a store one of a newer format
 //	rot DIR ID                     flip a bit in the stored bytes of a page or node
+//	rot-record DIR CANISTER        flip a bit in the newest record of a canister
 //	tree-page VAR                  stdout is of snapshot show --json: set VAR to the id of the first page of
 //	                               the first section, and NODE, MANIFEST and SEGMENT to what leads there
 //	tables DIR N                   the index has N table files
@@ -76,20 +79,20 @@ func TestScripts(t *testing.T) {
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
 			"exits": exits, "golden": golden, "failed": failed, "hinted": hinted, "image": image, "poke": poke, "same": same, "empty": empty,
-			"locked": locked, "interrupt": interrupt, "newer": newer, "rot": rot, "tables": tables, "tree-page": treePage,
+			"locked": locked, "interrupt": interrupt, "newer": newer, "rot": rot, "rot-record": rotRecord, "tables": tables, "tree-page": treePage,
 		},
 	})
 }
 
 // holdStore is a program that has a store open until it is told to end.
 func holdStore() {
+	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
+	defer stop()
 	e, err := engine.Open(os.Args[1], nil)
 	if err != nil {
 		fmt.Fprintln(os.Stderr, err)
 		os.Exit(1)
 	}
-	ctx, stop := signal.NotifyContext(context.Background(), os.Interrupt)
-	defer stop()
 	<-ctx.Done()
 	if err := e.Close(); err != nil {
 		os.Exit(1)
@@ -371,24 +374,62 @@ func rot(ts *testscript.TestScript, neg bool, args []string) {
 	if !ok {
 		ts.Fatalf("%s is not in the store", id)
 	}
-	f, err := os.OpenFile(filepath.Join(dir, segmentFile(en.Segment)), os.O_RDWR, 0)
+	flip(ts, dir, frameOf(en.Location))
+}
+
+// flip changes a bit in the last byte of a frame.
+func flip(ts *testscript.TestScript, dir string, at seglog.Loc) {
+	f, err := os.OpenFile(filepath.Join(dir, segmentFile(uint64(at.Segment))), os.O_RDWR, 0)
 	ts.Check(err)
 	var b [1]byte
-	at := int64(en.Offset) + int64(en.Length) - 1
-	_, err = f.ReadAt(b[:], at)
+	last := int64(at.Offset) + int64(at.Length) - 1
+	_, err = f.ReadAt(b[:], last)
 	ts.Check(err)
 	b[0] ^= 0x10
-	_, err = f.WriteAt(b[:], at)
+	_, err = f.WriteAt(b[:], last)
 	ts.Check(errors.Join(err, f.Close()))
 }
 
-func tables(ts *testscript.TestScript, neg bool, args []string) {
+func rotRecord(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) != 2 {
+		ts.Fatalf("usage: rot-record DIR CANISTER")
+	}
+	id, err := parseCanister(args[1])
+	ts.Check(err)
+	dir := ts.MkAbs(args[0])
+	e, err := engine.Open(dir, &engine.Options{NoBackground: true})
+	ts.Check(err)
+	var newest uint64
+	var at seglog.Loc
+	for f, err := range e.Log().Scan(context.Background()) {
+		ts.Check(err)
+		if f.Kind != seglog.KindRecord {
+			continue
+		}
+		key, seq, _, err := e.Log().ReadRecord(f.Loc)
+		ts.Check(err)
+		if bytes.Equal(key, id.Bytes()) && seq >= newest {
+			newest, at = seq, f.Loc
+		}
+	}
+	ts.Check(e.Close())
+	if at.IsZero() {
+		ts.Fatalf("no record of %s", id)
+	}
+	flip(ts, dir, at)
+}
+
+func tables(ts *testscript.TestScript, neg bool, args []string) {
+	if len(args) != 2 {
 		ts.Fatalf("usage: tables DIR N")
 	}
-	found, err := filepath.Glob(filepath.Join(ts.MkAbs(args[0]), "index", "*.sst"))
-	ts.Check(err)
-	if strconv.Itoa(len(found)) != args[1] {
+	var found []string
+	for name := range tree(ts, filepath.Join(ts.MkAbs(args[0]), "index")) {
+		if strings.HasSuffix(name, ".sst") {
+			found = append(found, name)
+		}
+	}
+	if (strconv.Itoa(len(found)) == args[1]) == neg {
 		ts.Fatalf("%d tables: %q", len(found), found)
 	}
 }

@@ -30,6 +30,7 @@ be empty; it appears when it is whole.`,
 		RunE:    func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args[0]) },
 	}
 	cmd.Flags().StringVarP(&o.dir, "output", "o", "", "directory to make")
+	_ = cmd.MarkFlagDirname("output") // fails only for a flag that is not there
 	return cmd
 }
 

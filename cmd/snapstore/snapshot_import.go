@@ -36,6 +36,7 @@ interrupted nothing stays. A replaced snapshot leaves when the new one is whole.
 	}
 	f := cmd.Flags()
 	f.StringVarP(&o.dir, "input", "i", "", "directory to read")
+	_ = cmd.MarkFlagDirname("input") // fails only for a flag that is not there
 	f.StringVar(&o.replace, "replace", "", "snapshot of the canister that leaves")
 	limitFlag(cmd, &o.limit)
 	return cmd
