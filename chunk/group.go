@@ -57,13 +57,15 @@ func (c *Coder) AppendGroup(dst []byte, codec Codec, ids []ID, pages []byte) ([]
 	if codec != CodecRaw {
 		packed := c.compress(dst[len(dst):], codec, pages)
 		switch {
-		case packed == nil || !pays(len(packed), len(pages)):
+		case len(packed) == 0 || !pays(len(packed), len(pages)):
 			codec = CodecRaw
 		case !c.proves(codec, packed, pages):
 			c.faults.Add(1)
 			codec = CodecRaw
+		case &packed[0] == &dst[:len(dst)+1][len(dst)]: // in place already
+			dst = dst[:len(dst)+len(packed)]
 		default:
-			dst = append(dst, packed...) // in place already, unless the codec had to allocate
+			dst = append(dst, packed...)
 		}
 	}
 	if codec == CodecRaw {

@@ -20,17 +20,6 @@ type IngestStats struct {
 	StoredBytes uint64 // of their groups
 }
 
-// Add counts o too.
-func (st *IngestStats) Add(o IngestStats) {
-	st.Pages += o.Pages
-	st.Zero += o.Zero
-	st.Unchanged += o.Unchanged
-	st.Shared += o.Shared
-	st.New += o.New
-	st.RawBytes += o.RawBytes
-	st.StoredBytes += o.StoredBytes
-}
-
 // windowPages is how much of the source is in hand at a time: 4 MiB.
 const windowPages = 64 * GroupPages
 
