@@ -148,7 +148,7 @@ func (s *Series) images(yield func(*Image) bool) error {
 			return nil
 		}
 	}
-	if n, err := d.Read(make([]byte, 1)); n != 0 || err != io.EOF {
+	if n, err := d.Read(make([]byte, 1)); n != 0 || !errors.Is(err, io.EOF) {
 		return fmt.Errorf("%w: more after the last image", ErrMalformed)
 	}
 	return nil

@@ -16,7 +16,8 @@ func TestTable(t *testing.T) {
 		{"empty", nil, nil, ""},
 		{"titles only", []Column{{"ID", Left}, {"SIZE", Right}}, nil, "ID  SIZE\n"},
 		{
-			"aligned", []Column{{"ID", Left}, {"SIZE", Right}, {"NOTE", Left}},
+			"aligned",
+			[]Column{{"ID", Left}, {"SIZE", Right}, {"NOTE", Left}},
 			[][]string{{"aaaaa-aa", "9 B", "µ"}, {"b", "1.00 MiB", ""}},
 			"ID            SIZE  NOTE\naaaaa-aa       9 B  µ\nb         1.00 MiB\n",
 		},

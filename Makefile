@@ -1,0 +1,68 @@
+# Everything a change needs, by name. "make help" lists it.
+# Two cores and Go are enough; nothing is installed outside this folder.
+
+GO            ?= go
+LINT_VERSION  := v2.15.0
+TOOLS         := $(CURDIR)/.tools
+# Random crash points per test, and histories of the model test, in "make crash".
+CRASH_POINTS  ?= 500
+# How long each fuzz target runs in "make fuzz".
+FUZZ_TIME     ?= 10s
+# Benchmarks to run in "make bench", a regular expression, and how often.
+BENCH         ?= .
+BENCH_COUNT   ?= 1
+
+.DEFAULT_GOAL := help
+.PHONY: help demo build test lint tools fmt race crash fuzz bench cover clean
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+demo: ## show the store at work on memory images of a real canister
+	$(GO) run ./cmd/snapstore demo
+
+build: ## build the command as bin/snapstore
+	$(GO) build -trimpath -o bin/snapstore ./cmd/snapstore
+
+test: ## vet and all tests, under five minutes
+	$(GO) vet ./...
+	$(GO) test -timeout 5m ./...
+
+lint: ## what golangci-lint finds; see .golangci.yml ("make tools" installs it)
+	@lint=$$(PATH="$(TOOLS):$$PATH:$$($(GO) env GOPATH)/bin" command -v golangci-lint) || \
+		{ echo "golangci-lint is not here: run \"make tools\""; exit 1; }; \
+	"$$lint" run ./...
+
+tools: $(TOOLS)/golangci-lint ## install golangci-lint into this folder
+
+$(TOOLS)/golangci-lint:
+	GOBIN="$(TOOLS)" $(GO) install github.com/golangci/golangci-lint/v2/cmd/golangci-lint@$(LINT_VERSION)
+
+fmt: ## format all Go files
+	@lint=$$(PATH="$(TOOLS):$$PATH:$$($(GO) env GOPATH)/bin" command -v golangci-lint) && "$$lint" fmt ./... || gofmt -w .
+
+race: ## all tests under the race detector
+	$(GO) test -race -timeout 20m ./...
+
+crash: ## crash, power-loss and model tests, CRASH_POINTS of each
+	SNAPSTORE_CRASH_POINTS=$(CRASH_POINTS) SNAPSTORE_HISTORIES=$(CRASH_POINTS) \
+		$(GO) test -count=1 -timeout 60m -run 'Crash|Power|Kill|Histor|Model|Torn|Fault|Full' ./chunk ./gc ./engine ./internal/...
+
+fuzz: ## every fuzz target, FUZZ_TIME each
+	@set -e; for pkg in $$($(GO) list ./...); do \
+		for target in $$($(GO) test -list '^Fuzz' $$pkg | grep '^Fuzz' || true); do \
+			echo "$$pkg $$target"; \
+			$(GO) test -run '^$$' -fuzz "^$$target\$$" -fuzztime $(FUZZ_TIME) $$pkg; \
+		done; \
+	done
+
+bench: ## benchmarks, BENCH and BENCH_COUNT choose
+	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) ./...
+
+cover: ## statement coverage of each package, from all tests
+	$(GO) test -timeout 10m -coverprofile cover.out -coverpkg ./... ./... >/dev/null
+	$(GO) tool cover -func cover.out | tail -n 1
+
+clean: ## remove what the other targets made
+	rm -rf bin cover.out .tools
+	$(GO) clean -testcache
