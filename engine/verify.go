@@ -72,7 +72,8 @@ func (e *Engine) verify(ctx context.Context, o VerifyOptions, yield func(Problem
 	} else if err := e.verifyCounts(ctx, report); err != nil {
 		return err
 	}
-	v := &check{e: e, ctx: ctx, o: o, report: report, began: time.Now(), seen: manifest.NewSeen(maxSeen)}
+	// Past every cache: what is to be found is on the disk.
+	v := &check{e: e, store: e.store.Direct(), ctx: ctx, o: o, report: report, began: time.Now(), seen: manifest.NewSeen(maxSeen)}
 	if o.Progress != nil || o.Rate > 0 {
 		v.total = e.logicalTotal()
 	}
@@ -146,6 +147,7 @@ func (e *Engine) logicalTotal() int64 {
 // check walks versions and reads their pages.
 type check struct {
 	e      *Engine
+	store  chunk.Direct
 	ctx    context.Context
 	o      VerifyOptions
 	report func(Problem) error
@@ -221,14 +223,14 @@ func (v *check) version(id SnapshotID, logical uint64, root chunk.ID, c Canister
 		if len(refs) == 0 {
 			return nil
 		}
-		err := v.e.store.Pages(v.ctx, refs)
+		err := v.store.Pages(v.ctx, refs)
 		v.pace(int64(len(refs)) * PageSize)
 		if err != nil {
 			if v.ctx.Err() != nil {
 				return v.ctx.Err()
 			}
 			for i, r := range refs {
-				if perr := v.e.store.Page(r.ID, r.Dst); perr != nil {
+				if perr := v.store.Page(r.ID, r.Dst); perr != nil {
 					if err := v.problem(ProblemPage, c, id, where[i].Section, where[i].Page, r.ID, perr); err != nil {
 						return err
 					}
@@ -238,7 +240,7 @@ func (v *check) version(id SnapshotID, logical uint64, root chunk.ID, c Canister
 		refs, where = refs[:0], where[:0]
 		return nil
 	}
-	err = manifest.Walk(v.ctx, v.e.store, root, manifest.WalkOptions{
+	err = manifest.Walk(v.ctx, v.store, root, manifest.WalkOptions{
 		Seen: v.seen,
 		Visit: func(p manifest.Place, chunkID chunk.ID) error {
 			if v.o.NoData || !p.IsPage() {
