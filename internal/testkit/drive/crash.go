@@ -123,10 +123,11 @@ func (p *Point) work(ctx context.Context, r *Run, rng *rand.Rand) (err error) {
 		return nil
 	}
 	g := testkit.NewGenerator(rng.Uint64(), testkit.PowerLoss, testkit.DropIndex)
-	for range 2 + rng.IntN(6) {
-		if err := r.Do(ctx, g.Next(r.M)); err != nil {
-			return err
+	return r.Play(ctx, func(yield func(testkit.Op) bool) {
+		for range 2 + rng.IntN(6) {
+			if !yield(g.Next(r.M)) {
+				return
+			}
 		}
-	}
-	return r.Check(ctx, Look)
+	}, Look)
 }

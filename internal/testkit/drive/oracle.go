@@ -296,6 +296,17 @@ func (r *Run) compareMemory(c *engine.Canister, want testkit.State) error {
 
 // Verify asks the engine to check itself; it must find nothing.
 func (r *Run) Verify(ctx context.Context) error {
+	err := r.verify(ctx)
+	if err == nil {
+		return nil
+	}
+	if again := r.verify(ctx); again == nil {
+		return fmt.Errorf("%w\nand nothing when asked again", err)
+	}
+	return fmt.Errorf("%w\nand again when asked again", err)
+}
+
+func (r *Run) verify(ctx context.Context) error {
 	var found []error
 	for p, err := range r.E.Verify(ctx, engine.VerifyOptions{}) {
 		if err != nil {
