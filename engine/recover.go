@@ -125,8 +125,11 @@ func (e *Engine) catchUp(ctx context.Context) (err error) {
 	if err := e.makeStore(lookup{e.idx}); err != nil {
 		return err
 	}
-	for r := range e.idx.Records() {
-		if err := e.enter(r.Key, r.Payload); err != nil {
+	for r, err := range e.idx.Records() {
+		if err == nil {
+			err = e.enter(r.Key, r.Payload)
+		}
+		if err != nil {
 			e.idx.MarkUntrusted(err)
 			return err
 		}

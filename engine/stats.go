@@ -127,7 +127,10 @@ func (e *Engine) Usage(ctx context.Context) (Usage, error) {
 	if e.closing.Load() {
 		return u, ErrClosed
 	}
-	for en := range e.idx.Entries(ctx) {
+	for en, err := range e.idx.Entries(ctx) {
+		if err != nil {
+			return u, translate(err)
+		}
 		switch {
 		case en.Count == 0:
 			u.Limbo++

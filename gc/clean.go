@@ -221,13 +221,13 @@ func skipDamage(err error) error {
 // cleaned segment have not come to zero.
 func (g *Collector) leftover(ctx context.Context, victim seglog.SegmentID) ([]chunk.ID, error) {
 	var ids []chunk.ID
-	for e := range g.idx.Entries(ctx) {
+	for e, err := range g.idx.Entries(ctx) {
+		if err != nil {
+			return nil, err
+		}
 		if !e.Lost && e.Segment == uint64(victim) {
 			ids = append(ids, chunk.ID(e.ID))
 		}
-	}
-	if err := ctx.Err(); err != nil {
-		return nil, err
 	}
 	return ids, g.idx.Untrusted()
 }

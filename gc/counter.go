@@ -89,15 +89,22 @@ type CounterStats struct {
 // segment is in the log's table: an entry that points elsewhere is absent.
 func NewCounter(idx *index.Index, store *chunk.Store, alive func(uint64) bool, log *slog.Logger) (*Counter, error) {
 	c := &Counter{idx: idx, store: store, alive: alive, log: log, known: map[string]*runs{}, where: map[string]recordAt{}, limbo: newSuspects(), step: stepDeltas}
-	for st := range idx.State(nil) {
-		rs, err := decodeRuns(st.Value)
+	for st, err := range idx.State(nil) {
+		var rs *runs
+		if err == nil {
+			rs, err = decodeRuns(st.Value)
+		}
 		if err != nil {
 			idx.MarkUntrusted(err)
 			return nil, fmt.Errorf("counting state of %x: %w", st.Key, err)
 		}
 		c.know(string(st.Key), rs)
 	}
-	for r := range idx.Records() {
+	for r, err := range idx.Records() {
+		if err != nil {
+			idx.MarkUntrusted(err)
+			return nil, err
+		}
 		c.where[string(r.Key)] = recordAt{r.RecordSeq, seglog.Loc{Segment: seglog.SegmentID(r.Segment), Offset: r.Offset, Length: r.Length}}
 	}
 	if err := idx.Untrusted(); err != nil {
