@@ -7,7 +7,6 @@ import (
 	"strings"
 	"testing"
 
-	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/internal/record"
 	"github.com/snapstore/snapstore/internal/seglog"
 	"github.com/snapstore/snapstore/manifest"
@@ -66,7 +65,7 @@ func TestStateFormatDoc(t *testing.T) {
 	b = append(b, place...)
 	b = append(b, 1)
 	b = binary.BigEndian.AppendUint64(b, headLocal)
-	root := chunk.ID(id(7))
+	root := id(7)
 	b = append(append(b, root[:]...), 0)
 	if got := rs.encode(); string(got) != string(b) {
 		t.Fatalf("got %x, want %x", got, b)
