@@ -62,7 +62,7 @@ func TestPowerLossAnywhere(t *testing.T) {
 // a power loss would have left each time.
 func crashes(ctx context.Context, seed uint64, ops int) (checked int, err error) {
 	rng := rand.New(rand.NewPCG(seed, 5))
-	r, err := drive.New(drive.Config{Seed: seed})
+	r, err := drive.New(config(seed))
 	if err != nil {
 		return 0, err
 	}
@@ -78,7 +78,7 @@ func crashes(ctx context.Context, seed uint64, ops int) (checked int, err error)
 			points = append(points, r.Catch(rng, fmt.Sprintf("before %v", op)))
 		}
 	})
-	g := testkit.NewGenerator(seed, testkit.PowerLoss)
+	g := testkit.NewGenerator(seed, testkit.PowerLoss, testkit.Break, testkit.Mend)
 	err = r.Play(ctx, func(yield func(testkit.Op) bool) {
 		for range ops {
 			if !yield(g.Next(r.M)) {

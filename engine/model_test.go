@@ -1,10 +1,12 @@
 package engine_test
 
 import (
+	"io"
 	"os"
 	"strconv"
 	"testing"
 
+	"github.com/snapstore/snapstore/engine"
 	"github.com/snapstore/snapstore/internal/testkit"
 	"github.com/snapstore/snapstore/internal/testkit/drive"
 )
@@ -37,27 +39,58 @@ func seeds(t testing.TB, base, n uint64) []uint64 {
 	return out
 }
 
+// config is that of a history: now and then counts change in steps as small as
+// one, and the index becomes durable in the middle.
+func config(seed uint64) drive.Config {
+	return drive.Config{
+		Seed:  seed,
+		Flush: (*engine.Engine).FlushIndex,
+		Opened: func(e *engine.Engine) {
+			if step := []int{0, 1, 3, 20}[seed%4]; step > 0 && e.DumpIndex(io.Discard) == nil {
+				e.SetStep(step)
+			}
+		},
+		Options: func(o *engine.Options) {
+			if seed%4 != 0 {
+				o.NoBackground = true // so that nothing counts while the step is set
+			}
+		},
+	}
+}
+
 // Random histories with closes, kills, power losses and indexes thrown away:
 // the store is what the model says after every step, and whole at the end.
 func TestHistoriesAgainstModel(t *testing.T) {
 	for _, seed := range seeds(t, 1_000, number(t, "SNAPSTORE_HISTORIES", 60)) {
 		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
 			t.Parallel()
-			history(t, seed, 120)
+			history(t, config(seed), 120, testkit.Break, testkit.Mend)
 		})
 	}
 }
 
-func history(t *testing.T, seed uint64, ops int) {
+// The same on a disk that fails now and then, once or until it is mended: an
+// operation that fails changes nothing.
+func TestHistoriesOnAFailingDisk(t *testing.T) {
+	for _, seed := range seeds(t, 2_000, number(t, "SNAPSTORE_HISTORIES", 60)) {
+		t.Run(strconv.FormatUint(seed, 10), func(t *testing.T) {
+			t.Parallel()
+			cfg := config(seed)
+			cfg.Faulty = true
+			history(t, cfg, 120, testkit.GC, testkit.Verify)
+		})
+	}
+}
+
+func history(t *testing.T, cfg drive.Config, ops int, without ...testkit.OpName) {
 	t.Helper()
 	ctx := t.Context()
-	cfg := drive.Config{Seed: seed}
 	r, err := drive.New(cfg)
 	if err != nil {
 		t.Fatal(err)
 	}
 	defer r.Close()
-	g := testkit.NewGenerator(seed)
+	g := testkit.NewGenerator(cfg.Seed, without...)
 	err = r.Play(ctx, func(yield func(testkit.Op) bool) {
 		for range ops {
 			if !yield(g.Next(r.M)) {
@@ -69,11 +102,11 @@ func history(t *testing.T, seed uint64, ops int) {
 		return
 	}
 	t.Errorf("%v\n%s", err, r.History())
-	if number(t, "SNAPSTORE_MINIMISE", 0) > 0 {
-		left, err := drive.Minimise(ctx, cfg, r.Ops, int(number(t, "SNAPSTORE_MINIMISE", 1)))
+	if tries := number(t, "SNAPSTORE_MINIMISE", 0); tries > 0 {
+		left, err := drive.Minimise(ctx, cfg, r.Ops, int(tries))
 		t.Logf("fewer operations that fail: %v", err)
 		for i, o := range left {
-			t.Logf("%4d %+v", i+1, o)
+			t.Logf("%4d %v", i+1, o)
 		}
 	}
 }

@@ -41,7 +41,7 @@ func (l *Log) start(ctx context.Context, rec *recovered) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		end, err := l.settle(ctx, s)
+		end, err := l.settle(ctx, s, rec.lastIn(s))
 		if err != nil {
 			return err
 		}
@@ -91,9 +91,36 @@ func (l *Log) start(ctx context.Context, rec *recovered) error {
 	return nil
 }
 
+// lastIn returns the bytes of the last accepted batch, if it stands in s.
+func (rec *recovered) lastIn(s *segment) span {
+	if n := len(rec.accepted); n > 0 && rec.accepted[n-1].seg == s {
+		return span{rec.accepted[n-1].start, rec.accepted[n-1].end}
+	}
+	return span{}
+}
+
+// writeAgain writes what a file shows over itself. A sync that failed may have
+// left bytes in the page cache that count as clean, and no later sync writes
+// those.
+func writeAgain(f vfs.File, at span) error {
+	buf := make([]byte, min(at.to-at.from, scanChunk))
+	for off := at.from; off < at.to; {
+		n, err := f.ReadAt(buf[:min(int64(len(buf)), at.to-off)], off)
+		if n == 0 {
+			return err
+		}
+		if _, err := f.WriteAt(buf[:n], off); err != nil {
+			return err
+		}
+		off += int64(n)
+	}
+	return nil
+}
+
 // settle makes what was accepted of a segment durable, saves what was not, and
-// returns where the file ends.
-func (l *Log) settle(ctx context.Context, s *segment) (end int64, err error) {
+// returns where the file ends. last is the batch that nothing proves to have
+// been synced, if it stands here; what it depends on was synced before it.
+func (l *Log) settle(ctx context.Context, s *segment, last span) (end int64, err error) {
 	f, err := l.fs.OpenReadWrite(s.path, writeCategory)
 	if err != nil {
 		return 0, err
@@ -106,6 +133,9 @@ func (l *Log) settle(ctx context.Context, s *segment) (end int64, err error) {
 	end = st.Size()
 	if s.size > 0 {
 		// That it could be read does not mean that it is on disk.
+		if err := writeAgain(f, last); err != nil {
+			return end, err
+		}
 		if err := f.Sync(); err != nil {
 			return end, err
 		}

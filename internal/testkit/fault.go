@@ -68,6 +68,14 @@ type Fault struct {
 	met int
 }
 
+func (f *Fault) String() string {
+	times := "for ever"
+	if f.Times > 0 {
+		times = fmt.Sprintf("%d times", f.Times)
+	}
+	return fmt.Sprintf("%v under %q after %d, %s: %v, torn %t", f.Kind, f.Under, f.After, times, f.Err, f.Torn)
+}
+
 func (f *Fault) hit(op FileOp) bool {
 	if f.Kind&op.Kind == 0 || !under(op.Path, f.Under) {
 		return false

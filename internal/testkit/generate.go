@@ -3,6 +3,7 @@ package testkit
 import (
 	"math/rand/v2"
 	"slices"
+	"syscall"
 )
 
 // Generator draws operations that make sense for a model. One seed gives one
@@ -24,12 +25,12 @@ type weight struct {
 	n    int
 }
 
-// everything lists what can happen and how often by default. Crashes, and what
-// looks at the whole store, are for those who drive histories to add.
+// everything lists what can happen and how often by default.
 var everything = []weight{
 	{Create, 4}, {Destroy, 1}, {Write, 34}, {Resize, 7}, {SetVersion, 2}, {Checkpoint, 7}, {Take, 22}, {Load, 7},
 	{Delete, 8}, {BeginUpload, 3}, {WriteUpload, 6}, {FlushUpload, 3}, {OpenReader, 3}, {CloseReaders, 2}, {ReadLive, 2},
 	{GC, 2}, {Verify, 1}, {Compare, 1}, {Reopen, 1}, {Kill, 1}, {KillSoon, 3}, {PowerLoss, 1}, {DropIndex, 1},
+	{FlushIndex, 3}, {Break, 5}, {Mend, 5},
 }
 
 // NewGenerator makes a generator. Each seed has a character of its own: which
@@ -101,7 +102,10 @@ func (g *Generator) draw(m *Model, name OpName) (Op, bool) {
 	case KillSoon:
 		o.Size = 1 + g.rng.Uint64N(60)
 		return o, true
-	case GC, Verify, Compare, Reopen, Kill, PowerLoss, DropIndex, CloseReaders:
+	case GC, Verify, Compare, Reopen, Kill, PowerLoss, DropIndex, CloseReaders, FlushIndex, Mend:
+		return o, true
+	case Break:
+		o.Fault = g.fault()
 		return o, true
 	case Create:
 		return o, !c.Exists || g.chance(20)
@@ -150,6 +154,20 @@ func (g *Generator) draw(m *Model, name OpName) (Op, bool) {
 		return g.upload(o, c)
 	}
 	return o, true
+}
+
+// fault draws something that goes wrong with writing.
+func (g *Generator) fault() Fault {
+	kinds := []OpKind{Mutating, OpWrite, OpWrite, OpSync, OpSync, OpCreate, OpRename, OpRemove, OpTruncate, OpReserve}
+	f := Fault{
+		Kind: kinds[g.rng.IntN(len(kinds))], Under: []string{"", "store/log", "store/index", "store/quarantine"}[g.rng.IntN(4)],
+		After: g.rng.IntN(12), Times: []int{0, 1, 1, 3}[g.rng.IntN(4)], Torn: g.chance(3),
+		Err: []error{syscall.EIO, syscall.ENOSPC}[g.rng.IntN(2)],
+	}
+	if f.Kind == OpSync {
+		f.Torn = false
+	}
+	return f
 }
 
 func (g *Generator) host() []byte {

@@ -33,6 +33,9 @@ const (
 	KillSoon     OpName = "kill-soon"     // before its Size-th change of a file from now on
 	PowerLoss    OpName = "power-loss"    // and open again
 	DropIndex    OpName = "drop-index"    // throw it away and open again
+	FlushIndex   OpName = "flush-index"   // while the next operation goes on
+	Break        OpName = "break"         // the disk: Fault
+	Mend         OpName = "mend"          // the disk
 )
 
 // Span is bytes to be written.
@@ -57,6 +60,7 @@ type Op struct {
 	At      int64  // time taken, nanoseconds
 	Host    []byte // nil leaves the host blob
 	Seed    uint64 // for what the operation leaves to chance
+	Fault   Fault  // for Break
 }
 
 // NoSnapshot stands for no snapshot where a local id is asked for.
@@ -66,7 +70,10 @@ func (o Op) String() string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "%s", o.Name)
 	switch o.Name {
-	case GC, Verify, Compare, Reopen, Kill, CloseReaders, DropIndex:
+	case GC, Verify, Compare, Reopen, Kill, CloseReaders, DropIndex, FlushIndex, Mend:
+		return b.String()
+	case Break:
+		fmt.Fprintf(&b, " %v", &o.Fault)
 		return b.String()
 	case KillSoon:
 		fmt.Fprintf(&b, " in %d", o.Size)
@@ -131,7 +138,7 @@ type Outcome struct {
 func (m *Model) Apply(o Op) Outcome {
 	refuse := func(r Refusal) Outcome { return Outcome{Refused: r, Next: m} }
 	switch o.Name {
-	case GC, Verify, Compare, CloseReaders, KillSoon:
+	case GC, Verify, Compare, CloseReaders, KillSoon, FlushIndex, Break, Mend:
 		return Outcome{Next: m}
 	case Reopen, Kill, PowerLoss, DropIndex:
 		return Outcome{Next: m.Reopened()}

@@ -122,7 +122,7 @@ func (p *Point) work(ctx context.Context, r *Run, rng *rand.Rand) (err error) {
 	if rng.IntN(3) > 0 {
 		return nil
 	}
-	g := testkit.NewGenerator(rng.Uint64(), testkit.PowerLoss, testkit.DropIndex)
+	g := testkit.NewGenerator(rng.Uint64(), testkit.PowerLoss, testkit.DropIndex, testkit.Break, testkit.Mend)
 	return r.Play(ctx, func(yield func(testkit.Op) bool) {
 		for range 2 + rng.IntN(6) {
 			if !yield(g.Next(r.M)) {

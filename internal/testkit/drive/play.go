@@ -26,8 +26,11 @@ func refusal(err error) testkit.Refusal {
 	case errors.Is(err, engine.ErrInvalid):
 		return testkit.Invalid
 	}
-	return "failed"
+	return failed
 }
+
+// failed is for errors that are not refusals.
+const failed testkit.Refusal = "failed"
 
 // play does an operation on the engine.
 func (r *Run) play(ctx context.Context, o testkit.Op) error {

@@ -25,7 +25,9 @@ type Config struct {
 	// Options, when not nil, changes the engine's options before each open.
 	Options func(*engine.Options)
 	// Opened is called with each engine that was opened.
-	Opened    func(*engine.Engine)
+	Opened func(*engine.Engine)
+	// Flush, when not nil, makes the index of an engine durable.
+	Flush     func(*engine.Engine) error
 	Canisters int // 3 by default
 	// Faulty: the disk fails, so the index may come to be mistrusted.
 	Faulty bool
@@ -45,6 +47,7 @@ type Run struct {
 
 	options engine.Options
 	readers []reader
+	flushes sync.WaitGroup // of the index, beside operations
 	uploads map[engine.SnapshotID]*engine.Upload
 	roots   map[[32]byte]engine.Root // of equal content, equal
 
@@ -143,6 +146,11 @@ func (r *Run) Open() error {
 	}
 	r.FS.OnOp(r.hook)
 	e, err := engine.Open(Dir, &o)
+	if err != nil && r.Faulty && !r.FS.Dead() {
+		// With the disk mended it must open.
+		r.FS.Inject()
+		e, err = engine.Open(Dir, &o)
+	}
 	if err != nil {
 		return fmt.Errorf("open: %w", err)
 	}
@@ -218,7 +226,10 @@ func (r *Run) do(ctx context.Context, o testkit.Op) error {
 			return err
 		}
 		if err := r.FS.RemoveAll(path.Join(Dir, "index")); err != nil {
-			return err
+			if !r.Faulty {
+				return err
+			}
+			return r.Open()
 		}
 		if err := r.Open(); err != nil {
 			return err
@@ -233,6 +244,19 @@ func (r *Run) do(ctx context.Context, o testkit.Op) error {
 	case testkit.KillSoon:
 		r.FS.KillAt(int64(o.Size))
 		return nil
+	case testkit.Break:
+		fault := o.Fault // it counts, so a replay needs a fresh one
+		r.FS.Inject(&fault)
+		return nil
+	case testkit.Mend:
+		r.FS.Inject()
+		return nil
+	case testkit.FlushIndex:
+		if r.Flush != nil {
+			e := r.E
+			r.flushes.Go(func() { _ = r.Flush(e) }) // what fails shows in the index's state
+		}
+		return nil
 	case testkit.PowerLoss:
 		return r.PowerLoss(o.Seed)
 	}
@@ -241,8 +265,12 @@ func (r *Run) do(ctx context.Context, o testkit.Op) error {
 	r.allowed = append([]*testkit.Model{r.M}, append(slices.Clone(out.Between), out.Next)...)
 	r.mu.Unlock()
 	err := r.play(ctx, o)
+	r.flushes.Wait()
 	if r.FS.Dead() {
 		return ErrCrashed
+	}
+	if r.Faulty && refusal(err) == failed {
+		return r.failed(out, err)
 	}
 	if got := refusal(err); got != out.Refused {
 		return fmt.Errorf("want %q, got %q: %w", out.Refused, got, orNothing(err))
@@ -252,6 +280,32 @@ func (r *Run) do(ctx context.Context, o testkit.Op) error {
 		return fmt.Errorf("the index is not trusted: %s", why)
 	}
 	return nil
+}
+
+// failed is after an operation that failed because the disk did: it must have
+// changed nothing that is durable, but for the first step of an operation that
+// takes two, and nothing in memory. Only a store that could not even take back
+// what it wrote may show it after it was opened again.
+func (r *Run) failed(out testkit.Outcome, err error) error {
+	var errs []error
+	for _, m := range append([]*testkit.Model{r.M}, out.Between...) {
+		cerr := r.compareDurable(m)
+		if cerr == nil {
+			cerr = r.compareLive(m)
+		}
+		if cerr == nil {
+			if r.E.Log().ReadOnly() != nil {
+				r.mu.Lock()
+				r.M = m
+				r.mu.Unlock()
+				return r.Reopen()
+			}
+			r.acknowledge(m)
+			return nil
+		}
+		errs = append(errs, cerr)
+	}
+	return fmt.Errorf("it failed (%w) and changed something: %w", err, errors.Join(errs...))
 }
 
 func orNothing(err error) error {
@@ -271,9 +325,10 @@ func (r *Run) Close() error {
 	}
 	r.readers = nil
 	clear(r.uploads)
+	r.flushes.Wait()
 	err := r.E.Close()
 	r.E = nil
-	if err != nil && !r.FS.Dead() {
+	if err != nil && !r.FS.Dead() && !r.Faulty {
 		return fmt.Errorf("close: %w", err)
 	}
 	return nil
@@ -300,6 +355,12 @@ func (r *Run) Play(ctx context.Context, ops iter.Seq[testkit.Op], d Depth) error
 		}
 	}
 	r.FS.KillAt(0)
+	if r.Faulty {
+		r.FS.Inject()
+		if err := r.Recover(); err != nil {
+			return fmt.Errorf("with the disk mended: %w", err)
+		}
+	}
 	if err := r.Check(ctx, d); err != nil {
 		return fmt.Errorf("at the end: %w", err)
 	}

@@ -1,0 +1,13 @@
+package engine
+
+import "github.com/snapstore/snapstore/internal/index"
+
+// FlushIndex makes the index durable as it is now.
+func (e *Engine) FlushIndex() error { return e.idx.Flush() }
+
+// ForgetInFilter makes the filter deny what is there.
+func (e *Engine) ForgetInFilter(forget func(index.ID) bool) { e.idx.ForgetInFilter(forget) }
+
+// SetStep changes how many changes of counts one atomic step of the index has.
+// Nothing may go on meanwhile.
+func (e *Engine) SetStep(n int) { e.counter.SetStep(n) }
