@@ -20,8 +20,9 @@ import (
 )
 
 type demoOptions struct {
-	dir  string
-	keep bool
+	dir   string
+	keep  bool
+	steps int
 }
 
 func newDemoCommand(a *app) *cobra.Command {
@@ -39,6 +40,7 @@ import. The store is a temporary one, unless --dir names a place for it.`,
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context(), a) },
 	}
 	cmd.Flags().StringVar(&o.dir, "dir", "", "make the store here, and keep it")
+	cmd.Flags().IntVar(&o.steps, "steps", 0, "use only so many of the images, at least 6 (default all)")
 	cmd.Flags().BoolVar(&o.keep, "keep", false, "keep the temporary store")
 	return cmd
 }
@@ -95,6 +97,18 @@ func (r demoResult) text(w io.Writer) {
 }
 
 func (o *demoOptions) run(ctx context.Context, a *app) (err error) {
+	images, err := demodata.MotokoLedger()
+	if err != nil {
+		return err
+	}
+	// With fewer the limit would not show.
+	all := len(images.Infos())
+	if o.steps != 0 && (o.steps <= demoLimit || o.steps > all) {
+		return usageError(fmt.Sprintf("pass --steps with a number from %d to %d", demoLimit+1, all), "a demonstration of %d steps", o.steps)
+	}
+	if o.steps == 0 {
+		o.steps = all
+	}
 	// The export is here for a moment, and the store unless it is kept.
 	temp, err := os.MkdirTemp("", "snapstore-demo-")
 	if err != nil {
@@ -121,7 +135,7 @@ func (o *demoOptions) run(ctx context.Context, a *app) (err error) {
 	}
 	a.store = dir
 	return a.withStore(ctx, eo, func(e *engine.Engine) error {
-		d := demo{ctx: ctx, a: a, e: e, exports: exports, r: demoResult{Limit: demoLimit, Steps: []demoStepResult{}, Removed: []string{}}}
+		d := demo{ctx: ctx, a: a, e: e, exports: exports, images: images, steps: o.steps, r: demoResult{Limit: demoLimit, Steps: []demoStepResult{}, Removed: []string{}}}
 		if o.dir != "" || o.keep {
 			d.r.Store = dir
 		}
@@ -148,6 +162,7 @@ type demo struct {
 	c       *engine.Canister
 	exports string
 	images  *demodata.Series
+	steps   int
 	// taken are the snapshots that are there and the images they are of.
 	taken []demoSnapshot
 	r     demoResult
@@ -166,10 +181,6 @@ func (d *demo) say(format string, args ...any) {
 }
 
 func (d *demo) run() error {
-	var err error
-	if d.images, err = demodata.MotokoLedger(); err != nil {
-		return err
-	}
 	for _, part := range []func() error{d.takeAll, d.load, d.remove, d.verify, d.move} {
 		if err := part(); err != nil {
 			return err
@@ -188,7 +199,7 @@ func (d *demo) create(name string) (*engine.Canister, error) {
 
 // takeAll writes the images one after another and takes a snapshot of each.
 func (d *demo) takeAll() error {
-	infos := d.images.Infos()
+	infos := d.images.Infos()[:d.steps]
 	d.say("%d images of the stable memory of a ledger, %s to %s; at most %d snapshots",
 		len(infos), ui.Bytes(uint64(infos[0].Size)), ui.Bytes(uint64(infos[len(infos)-1].Size)), demoLimit)
 	var err error
@@ -203,7 +214,9 @@ func (d *demo) takeAll() error {
 		if err := d.take(n, image); err != nil {
 			return err
 		}
-		n++
+		if n++; n == d.steps {
+			break
+		}
 	}
 	return nil
 }
