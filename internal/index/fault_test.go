@@ -3,6 +3,8 @@ package index
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
+	"strings"
 	"sync/atomic"
 	"syscall"
 	"testing"
@@ -256,6 +258,71 @@ func TestFailedDirectorySyncHalts(t *testing.T) {
 	var s *StaleError
 	if _, err := Open(o); !errors.As(err, &s) {
 		t.Errorf("open: %v", err)
+	}
+}
+
+// A MANIFEST that can not be written would leave Pebble with half of an update
+// in memory. Here it goes on whole: reads are right, commits go on, nothing more
+// is durable, and the next Open is stale. Run with -tags invariants, Pebble
+// checks itself on the way.
+func TestFailedManifestLeavesPebbleWhole(t *testing.T) {
+	for _, kind := range []errorfs.OpKind{errorfs.OpCreate, errorfs.OpFileWrite, errorfs.OpFileSync} {
+		for nth := range int64(6) {
+			o, mem := crashableOptions(t)
+			mustClose(t, create(t, o))
+			var n atomic.Int64
+			x := mustOpen(t, o.on(errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
+				if op.Kind == kind && strings.Contains(op.Path, "MANIFEST") && n.Add(1) > nth {
+					return syscall.EIO
+				}
+				return nil
+			}))))
+			m := newModel(uint64(nth), o.StoreID)
+			durable := uint64(0)
+			for range 60 {
+				b := x.NewBatch()
+				m.step(b)
+				if err := b.Commit(); err != nil {
+					if !errors.Is(err, ErrUntrusted) {
+						t.Fatal(err)
+					}
+					break
+				}
+				if err := x.Flush(); err == nil {
+					durable, _ = x.Watermark()
+				}
+			}
+			if got := x.DurableWatermark(); got < durable {
+				t.Errorf("durable watermark %d, the last flush was of %d", got, durable)
+			} else {
+				durable = got
+			}
+			if err := m.compare(x); err != nil {
+				t.Error(err)
+			}
+			untrusted := x.Untrusted()
+			mustClose(t, x)
+			if untrusted == nil {
+				if kind != errorfs.OpCreate {
+					t.Errorf("kind %d, %d: nothing failed", kind, nth)
+				}
+				continue
+			}
+			wantStale(t, o, "marked untrusted")
+			// The files are what a crash at that moment would have left.
+			mem2 := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: 100, RNG: rand.New(rand.NewPCG(1, 1))})
+			if err := errors.Join(mem2.Remove("store/index/UNTRUSTED"), writeFile(mem2, "store/index/TRUSTED", nil)); err != nil {
+				t.Fatal(err)
+			}
+			y := mustOpen(t, o.on(mem2))
+			if seq, _ := y.Watermark(); seq < durable {
+				t.Errorf("%d was durable, found %d", durable, seq)
+			}
+			if err := m.compare(y); err != nil {
+				t.Error(err)
+			}
+			mustClose(t, y)
+		}
 	}
 }
 

@@ -20,9 +20,11 @@ var errHalted = errors.New("index: halted, nothing is written any more")
 //     name of the file that it points to; a crash between leaves a database that
 //     does not open. The gate syncs the directory before it creates a marker.
 //   - Pebble panics, on a goroutine of its own, when a directory does not sync.
-//     The gate reports success and halts: no later step of Pebble gets through.
-//   - Pebble goes on after Fatalf returns. Once halted, the gate refuses to
-//     change anything, so the files are those of a crash at that moment.
+//     When its MANIFEST can not be written it calls Fatalf, and if that returns
+//     it goes on with half of an update in memory, to panic later. In both cases
+//     the gate halts and reports success, which leaves Pebble whole in memory.
+//   - Once halted, the gate changes nothing any more, so the files stay those of a
+//     crash at that moment, whatever Pebble does.
 //   - Pebble retries a failed flush at once and for ever. The gate delays the
 //     creation of the next table.
 //
@@ -50,22 +52,40 @@ func (g *gate) check() error {
 func (g *gate) isWAL(name string) bool { return strings.HasSuffix(name, ".log") }
 
 func (g *gate) Create(name string, category vfs.DiskWriteCategory) (vfs.File, error) {
-	if g.isWAL(name) {
+	base := g.PathBase(name)
+	switch {
+	case g.isWAL(name):
 		return nowhere{}, nil
-	}
-	if strings.HasSuffix(name, ".sst") {
+	case strings.HasPrefix(base, "MANIFEST-"), strings.HasPrefix(base, "marker."):
+		return g.createUnfailing(name, category), nil
+	case strings.HasSuffix(name, ".sst"):
 		g.retry.wait()
 	}
 	if err := g.check(); err != nil {
 		return nil, err
 	}
-	if strings.HasPrefix(g.PathBase(name), "marker.") {
-		if err := syncDir(g.FS, g.PathDir(name)); err != nil {
-			return nil, fmt.Errorf("before %s: %w", g.PathBase(name), err)
-		}
-	}
 	f, err := g.FS.Create(name, category)
 	return g.guard(f, err)
+}
+
+// createUnfailing creates a file that Pebble can not do without. What goes wrong
+// with it halts the gate and is not reported.
+func (g *gate) createUnfailing(name string, category vfs.DiskWriteCategory) vfs.File {
+	u := unfailing{g, g.PathBase(name)}
+	var f vfs.File
+	u.do(func() (err error) {
+		if strings.HasPrefix(u.name, "marker.") {
+			if err := syncDir(g.FS, g.PathDir(name)); err != nil {
+				return err
+			}
+		}
+		f, err = g.FS.Create(name, category)
+		return err
+	})
+	if f == nil {
+		return nowhere{}
+	}
+	return &unfailingFile{File: f, unfailing: u}
 }
 
 func (g *gate) OpenReadWrite(name string, category vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
@@ -93,7 +113,7 @@ func (g *gate) OpenDir(name string) (vfs.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &gatedDir{File: f, gate: g, name: name}, nil
+	return &unfailingFile{File: f, unfailing: unfailing{g, g.PathBase(name)}}, nil
 }
 
 func (g *gate) Link(oldname, newname string) error {
@@ -210,20 +230,61 @@ func (f *gatedFile) SyncTo(length int64) (bool, error) {
 	return f.File.SyncTo(length)
 }
 
-// gatedDir is a directory whose failed Sync halts the gate instead of failing.
-type gatedDir struct {
-	vfs.File
+// unfailing does what must not fail in the eyes of Pebble.
+type unfailing struct {
 	gate *gate
 	name string
 }
 
-func (d *gatedDir) Sync() error {
-	if d.gate.check() != nil {
-		return nil
+// do runs f, unless the gate is halted. An error of f halts it.
+func (u unfailing) do(f func() error) {
+	if u.gate.check() != nil {
+		return
 	}
-	if err := d.File.Sync(); err != nil {
-		d.gate.trust.halt(fmt.Errorf("sync of directory %s: %w", d.gate.PathBase(d.name), err))
+	if err := f(); err != nil {
+		u.gate.trust.halt(fmt.Errorf("%s: %w", u.name, err))
 	}
+}
+
+// unfailingFile is a file or directory whose writes and syncs halt the gate
+// instead of failing.
+type unfailingFile struct {
+	vfs.File
+	unfailing
+}
+
+func (f *unfailingFile) Write(p []byte) (int, error) {
+	n := len(p)
+	f.do(func() error { _, err := f.File.Write(p); return err })
+	return n, nil
+}
+
+func (f *unfailingFile) Sync() error {
+	f.do(f.File.Sync)
+	return nil
+}
+
+func (f *unfailingFile) SyncData() error {
+	f.do(f.File.SyncData)
+	return nil
+}
+
+func (f *unfailingFile) SyncTo(length int64) (full bool, err error) {
+	f.do(func() (err error) { full, err = f.File.SyncTo(length); return err })
+	return full, nil
+}
+
+// Preallocate may fail: Pebble does without.
+func (f *unfailingFile) Preallocate(offset, length int64) error {
+	if err := f.gate.check(); err != nil {
+		return err
+	}
+	return f.File.Preallocate(offset, length)
+}
+
+func (f *unfailingFile) Close() error {
+	err := f.File.Close()
+	f.do(func() error { return err })
 	return nil
 }
 

@@ -215,7 +215,8 @@ func (t *trust) judge(err error) error {
 }
 
 // Infof, Errorf and Fatalf make trust the pebble.Logger. Pebble takes for
-// granted that Fatalf does not return; halting makes that true for its files.
+// granted that Fatalf does not return. Halting makes that true for its files; the
+// gate sees to it that Fatalf is not called from where Pebble could not go on.
 func (t *trust) Infof(format string, args ...any) {
 	t.log.Debug("pebble", "message", fmt.Sprintf(format, args...))
 }
