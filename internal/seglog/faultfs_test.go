@@ -1,6 +1,7 @@
 package seglog
 
 import (
+	"errors"
 	"io"
 	"os"
 	"strings"
@@ -28,6 +29,9 @@ func (o fsOp) changes() bool {
 }
 
 func (o fsOp) segment() bool { return strings.HasSuffix(o.path, segmentSuffix) }
+
+// errGone is what a process gets that does not run any more: nothing is done.
+var errGone = errors.New("the process is gone")
 
 // A faultFS asks before every operation whether it shall fail.
 type faultFS struct {
@@ -137,6 +141,9 @@ func (f *faultFile) WriteAt(p []byte, off int64) (int, error) {
 	}
 	op := fsOp{name: "write", path: f.path, off: off, n: int64(len(p)), grow: off+int64(len(p)) > st.Size()}
 	if err := f.fs.before(op); err != nil {
+		if err == errGone {
+			return 0, err
+		}
 		n, _ := f.File.WriteAt(p[:len(p)/2], off)
 		return n, err
 	}

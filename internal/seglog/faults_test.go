@@ -114,10 +114,14 @@ func TestFailedSync(t *testing.T) {
 	mem := vfs.NewCrashableMem()
 	newStore(t, mem)
 	var bad, after atomic.Pointer[string]
-	var fail atomic.Bool
+	var fail, crash atomic.Bool
+	var inFlight atomic.Pointer[vfs.MemFS]
 	fs := &faultFS{FS: mem, before: func(op fsOp) error {
 		if b := bad.Load(); b != nil && *b == op.path && op.name == "syncdata" {
 			after.Store(&op.path)
+		}
+		if op.name == "syncdata" && op.segment() && crash.CompareAndSwap(true, false) {
+			inFlight.Store(mem.CrashClone(vfs.CrashCloneCfg{}))
 		}
 		if op.name == "syncdata" && fail.Load() && op.segment() {
 			fail.Store(false)
@@ -128,13 +132,25 @@ func TestFailedSync(t *testing.T) {
 	}}
 	l := mustStart(t, testOptions(fs))
 	first := mustCommit(t, l, request("k", 1, 100))
+	// With a spare at hand no new segment has to be made after the failure.
+	if err := l.sealRetired(true); err != nil {
+		t.Fatal(err)
+	}
+	l.sealMu.Lock() // nor is ROOT written for any other reason
 	fail.Store(true)
 	if _, err := l.Commit(context.Background(), request("k", 2, 100)); !errors.Is(err, syscall.EIO) {
 		t.Fatalf("commit over a failed sync: %v", err)
 	}
+	crash.Store(true)
 	next := mustCommit(t, l, request("k", 3, 100))
+	l.sealMu.Unlock()
 	if next != first+2 {
 		t.Fatalf("batch %s after %s: the failed one keeps its sequence", next, first)
+	}
+	// The failed batch and the one in flight left no trace on the disk.
+	lost := mustStart(t, testOptions(inFlight.Load()))
+	if seq, _ := lost.Last(); seq <= next {
+		t.Errorf("sequence %s is used again: %s was in flight", seq, next)
 	}
 	if after.Load() != nil {
 		t.Fatal("a segment was synced again after its sync had failed")

@@ -3,6 +3,7 @@ package seglog
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"testing"
@@ -218,6 +219,9 @@ func TestProved(t *testing.T) {
 				}
 				l = mustOpen(t, o)
 				defer l.Close()
+				if p.known && p.name != "closing" && len(l.Damage()) == 0 {
+					t.Fatal("Open finds no damage")
+				}
 				var got *Batch
 				for _, b := range replayAll(t, l) {
 					if b.Seq == seq {
@@ -316,7 +320,11 @@ func TestUnreadableSector(t *testing.T) {
 	rng := rand.New(rand.NewPCG(1, 8))
 	var locs []Loc
 	for i := range uint64(60) {
-		r := request("k", i+1, rng.IntN(9000))
+		size := rng.IntN(9000)
+		if i == 59 {
+			size = 20000
+		}
+		r := request("k", i+1, size)
 		mustCommit(t, l, r)
 		locs = append(locs, r.Locs[0])
 	}
@@ -342,9 +350,10 @@ func TestUnreadableSector(t *testing.T) {
 	if err == nil {
 		l2.Close() // proved by the batches behind it
 	}
-	bad = locs[59].end() - 1
-	if _, err := Open(o); err == nil {
-		t.Fatal("opened over an unreadable tail")
+	for _, bad = range []int64{locs[59].end() - 1, int64(locs[59].Offset) + 9000} {
+		if _, err := Open(o); err == nil {
+			t.Fatal("opened over an unreadable tail")
+		}
 	}
 	bad = -1
 	l.Close()
@@ -399,5 +408,53 @@ func TestLostSegment(t *testing.T) {
 		}
 		mustCommit(t, o, request("k", 1000))
 		o.Close()
+	}
+}
+
+// TestOldRoot puts both copies of ROOT back to an earlier state.
+func TestOldRoot(t *testing.T) {
+	fs := vfs.NewCrashableMem()
+	newStore(t, fs)
+	old := make(map[string][]byte)
+	for _, name := range []string{rootNameA, rootNameB} {
+		data, err := readFile(fs, fs.PathJoin(testDir, name), maxRootFile)
+		if err != nil {
+			t.Fatal(err)
+		}
+		old[name] = data
+	}
+	l := mustStart(t, testOptions(fs))
+	r := request("k", 1, 100)
+	mustCommit(t, l, r)
+	last, _ := l.Last()
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	name := segmentName(r.Locs[0].Segment)
+	for name, data := range old {
+		if err := writeFile(fs, testDir, name, data); err != nil {
+			t.Fatal(err)
+		}
+	}
+	o := testOptions(fs)
+	o.MinSequence = last
+	if _, err := Open(o); !errors.Is(err, ErrRolledBack) {
+		t.Fatalf("a store that was rolled back opens: %v", err)
+	}
+	l = mustOpen(t, testOptions(fs))
+	if d := l.Damage(); len(d) != 1 || d[0].Segment != r.Locs[0].Segment {
+		t.Fatalf("damage: %v", d)
+	}
+	if err := l.Start(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	if s := l.Segments(); len(s) != 1 || s[0].ID <= r.Locs[0].Segment {
+		t.Fatalf("segments: %v", s)
+	}
+	if names, err := fs.List(testDir + "/" + quarantineDir); err != nil || len(names) != 1 || names[0] != name {
+		t.Fatalf("in quarantine: %v %v", names, err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
 	}
 }

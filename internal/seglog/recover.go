@@ -2,6 +2,7 @@ package seglog
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -63,7 +64,7 @@ type recovered struct {
 	clean    bool          // nothing was open
 	open     []*segment    // listed as open, ascending
 	unlisted []SegmentID   // files below nextSegment: drops that did not finish
-	foreign  []SegmentID   // files at or above nextSegment: never used, or not ours
+	foreign  []foreignFile // files at or above nextSegment
 	accepted []*foundBatch // of the open segments
 	// keepSpills: a proved batch lost its trailer, and with it the knowledge
 	// which spilled data it depended on. All that was spilled is kept.
@@ -153,13 +154,43 @@ func (l *Log) loadTable(r *root, rec *recovered) error {
 		if id < r.nextSegment {
 			rec.unlisted = append(rec.unlisted, id)
 		} else {
-			rec.foreign = append(rec.foreign, id)
+			used, err := l.isUsed(id)
+			if err != nil {
+				return err
+			}
+			rec.foreign = append(rec.foreign, foreignFile{id: id, used: used})
 			l.nextSegment = max(l.nextSegment, id+1)
 		}
 	}
 	slices.Sort(rec.unlisted)
-	slices.Sort(rec.foreign)
 	return nil
+}
+
+// A foreignFile has a number that ROOT has not given out. Usually its creation
+// was interrupted. If it was used, ROOT is not the newest this store had.
+type foreignFile struct {
+	id   SegmentID
+	used bool
+}
+
+func (l *Log) isUsed(id SegmentID) (bool, error) {
+	path := l.segmentPath(id)
+	f, err := l.fs.Open(path)
+	if err != nil {
+		return false, err
+	}
+	from, to := int64(0), int64(0)
+	st, err := f.Stat()
+	if err == nil {
+		from, to, err = occupied(f, 0, st.Size())
+	}
+	if err = errors.Join(err, f.Close()); err != nil || from == to {
+		return false, err
+	}
+	l.addDamage(Damage{
+		File: path, Segment: id, Length: uint32(to), Reason: "written, but not listed: ROOT is older than the log",
+	})
+	return true, nil
 }
 
 // readOpen reads all of a segment that was open. A spare gets its stream from

@@ -47,8 +47,8 @@ func (l *Log) start(ctx context.Context, rec *recovered) error {
 		}
 		ends[s.id] = end
 	}
-	for _, id := range rec.foreign {
-		if err := l.putAside(id); err != nil {
+	for _, f := range rec.foreign {
+		if err := l.putAside(f); err != nil {
 			return err
 		}
 	}
@@ -215,32 +215,17 @@ func (l *Log) quarantineDir() (string, error) {
 	return dir, syncDir(l.fs, l.o.Dir)
 }
 
-// putAside deals with a file whose number ROOT has not given out. Usually
-// its creation was interrupted; if anything is in it, ROOT is not the newest
-// this store had.
-func (l *Log) putAside(id SegmentID) error {
-	path := l.segmentPath(id)
-	f, err := l.fs.Open(path)
-	if err != nil {
-		return err
-	}
-	from, to := int64(0), int64(0)
-	st, err := f.Stat()
-	if err == nil {
-		from, to, err = occupied(f, 0, st.Size())
-	}
-	if err = errors.Join(err, f.Close()); err != nil {
-		return err
-	}
-	if from == to {
+// putAside deals with a file whose number ROOT has not given out.
+func (l *Log) putAside(f foreignFile) error {
+	path := l.segmentPath(f.id)
+	if !f.used {
 		return l.fs.Remove(path)
 	}
-	l.addDamage(Damage{File: path, Segment: id, Length: uint32(to), Reason: "written, but not listed: ROOT is older than the log"})
 	dir, err := l.quarantineDir()
 	if err != nil {
 		return err
 	}
-	if err := l.fs.Rename(path, l.fs.PathJoin(dir, segmentName(id))); err != nil {
+	if err := l.fs.Rename(path, l.fs.PathJoin(dir, segmentName(f.id))); err != nil {
 		return err
 	}
 	return syncDir(l.fs, dir)
