@@ -343,9 +343,25 @@ func TestBytesValue(t *testing.T) {
 		want uint64
 		ok   bool
 	}{
-		{"0", 0, true}, {"4096", 4096, true}, {"64KiB", 64 << 10, true}, {"1 MiB", 1 << 20, true}, {"3GiB", 3 << 30, true}, {"2TiB", 2 << 40, true},
-		{"9223372036854775807", 1<<63 - 1, true}, {"9223372036854775808", 0, false}, {"8388607TiB", 8388607 << 40, true}, {"8388608TiB", 0, false},
-		{"", 0, false}, {"KiB", 0, false}, {"-1", 0, false}, {"+1", 0, false}, {"1.5KiB", 0, false}, {"1KB", 0, false}, {"1K", 0, false}, {"0x10", 0, false}, {"1KiBKiB", 0, false},
+		{"0", 0, true},
+		{"4096", 4096, true},
+		{"64KiB", 64 << 10, true},
+		{"1 MiB", 1 << 20, true},
+		{"3GiB", 3 << 30, true},
+		{"2TiB", 2 << 40, true},
+		{"9223372036854775807", 1<<63 - 1, true},
+		{"9223372036854775808", 0, false},
+		{"8388607TiB", 8388607 << 40, true},
+		{"8388608TiB", 0, false},
+		{"", 0, false},
+		{"KiB", 0, false},
+		{"-1", 0, false},
+		{"+1", 0, false},
+		{"1.5KiB", 0, false},
+		{"1KB", 0, false},
+		{"1K", 0, false},
+		{"0x10", 0, false},
+		{"1KiBKiB", 0, false},
 	} {
 		var v bytesValue
 		if err := v.Set(c.text); (err == nil) != c.ok || v.n != c.want || v.set != c.ok {
