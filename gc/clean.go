@@ -37,6 +37,10 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID) (cleaned
 		}
 	}()
 
+	live, err := g.pointers(ctx, victim)
+	if err != nil {
+		return res, err
+	}
 	req := &seglog.Request{Reserve: true}
 	var ids []chunk.ID
 	var pages []byte
@@ -60,7 +64,7 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID) (cleaned
 		}
 		switch f.Kind {
 		case seglog.KindGroup:
-			err = g.cleanGroup(f, &res, func(id chunk.ID, page []byte) error {
+			err = g.cleanGroup(f, live, &res, func(id chunk.ID, page []byte) error {
 				ids, pages = append(ids, id), append(pages, page...)
 				res.pages++
 				if len(ids) == chunk.GroupPages {
@@ -69,7 +73,7 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID) (cleaned
 				return nil
 			})
 		case seglog.KindNodes:
-			err = g.cleanNodes(f, func(id chunk.ID, node []byte) error {
+			err = cleanNodes(f, live, func(id chunk.ID, node []byte) error {
 				res.nodes++
 				return w.AddNode(id, bytes.Clone(node))
 			})
@@ -128,20 +132,47 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID) (cleaned
 	return res, nil
 }
 
-// cleanGroup hands out the pages of a group whose entries still point at it.
-func (g *Collector) cleanGroup(f seglog.FrameInfo, res *cleaned, keep func(chunk.ID, []byte) error) error {
+// slotAt is a place within a segment.
+type slotAt struct {
+	offset uint32
+	slot   uint8
+}
+
+// pointers lists the places of a segment that entries point at. Every ID in it
+// is asked for once, in the order of keys.
+func (g *Collector) pointers(ctx context.Context, segment seglog.SegmentID) (map[slotAt]struct{}, error) {
+	var ids []chunk.ID
+	for f, err := range g.log.ScanSegment(ctx, segment) {
+		if err != nil {
+			return nil, err
+		}
+		if f.Damaged != nil || f.Kind != seglog.KindGroup && f.Kind != seglog.KindNodes {
+			continue // what points at damage is found by leftover
+		}
+		if in, err := frameIDs(f.Kind, f.Payload); err == nil {
+			ids = append(ids, in...)
+		}
+	}
+	into := map[slotAt]struct{}{}
+	sorted := toIndex(ids)
+	return into, g.idx.GetSorted(sorted, func(_ int, e index.Entry, ok bool) error {
+		if ok && !e.Lost && e.Segment == uint64(segment) {
+			into[slotAt{e.Offset, e.Slot}] = struct{}{}
+		}
+		return ctx.Err()
+	})
+}
+
+// cleanGroup hands out the pages of a group that entries point at.
+func (g *Collector) cleanGroup(f seglog.FrameInfo, into map[slotAt]struct{}, res *cleaned, keep func(chunk.ID, []byte) error) error {
 	ids, err := chunk.GroupIDs(f.Payload)
 	if err != nil {
 		return nil // not a group: nothing can point at it, or leftover finds it
 	}
 	live := make([]bool, len(ids))
 	any := false
-	for i, id := range ids {
-		e, ok, err := g.idx.GetUnfiltered(index.ID(id))
-		if err != nil {
-			return err
-		}
-		live[i] = ok && pointsAt(e, f.Loc, i)
+	for i := range ids {
+		_, live[i] = into[slotAt{f.Loc.Offset, uint8(i)}]
 		any = any || live[i]
 	}
 	if !any {
@@ -168,24 +199,21 @@ func (g *Collector) cleanGroup(f seglog.FrameInfo, res *cleaned, keep func(chunk
 	return nil
 }
 
-func (g *Collector) cleanNodes(f seglog.FrameInfo, keep func(chunk.ID, []byte) error) error {
+func cleanNodes(f seglog.FrameInfo, into map[slotAt]struct{}, keep func(chunk.ID, []byte) error) error {
 	nodes, err := chunk.SplitNodes(f.Payload)
 	if err != nil {
 		return nil
 	}
 	for i, node := range nodes {
+		if _, live := into[slotAt{f.Loc.Offset, uint8(i)}]; !live {
+			continue
+		}
 		id, err := manifest.NodeID(node)
 		if err != nil {
 			continue
 		}
-		e, ok, err := g.idx.GetUnfiltered(index.ID(id))
-		if err != nil {
+		if err := keep(id, node); err != nil {
 			return err
-		}
-		if ok && pointsAt(e, f.Loc, i) {
-			if err := keep(id, node); err != nil {
-				return err
-			}
 		}
 	}
 	return nil
@@ -200,10 +228,6 @@ func (g *Collector) cleanRecord(f seglog.FrameInfo, req *seglog.Request) error {
 		req.Records = append(req.Records, seglog.NewRecord{Key: bytes.Clone(key), RecordSeq: seq, Payload: bytes.Clone(payload), Moved: true})
 	}
 	return nil
-}
-
-func pointsAt(e index.Entry, l seglog.Loc, slot int) bool {
-	return !e.Lost && e.Segment == uint64(l.Segment) && e.Offset == l.Offset && int(e.Slot) == slot
 }
 
 // skipDamage lets a damaged frame be stepped over; its live entries are found
@@ -232,45 +256,11 @@ func (g *Collector) leftover(ctx context.Context, victim seglog.SegmentID) ([]ch
 	return ids, g.idx.Untrusted()
 }
 
-// pointedInto proves, frame by frame, that no entry and no record points into
-// a segment. The live counters only propose; this decides.
+// pointedInto proves, ID by ID, that no entry and no record points into a
+// segment. The live counters only propose; this decides.
 func (g *Collector) pointedInto(ctx context.Context, victim seglog.SegmentID) (bool, error) {
-	for f, err := range g.log.ScanSegment(ctx, victim) {
-		if err != nil {
-			return true, err
-		}
-		if f.Damaged != nil {
-			continue // leftover has looked at every entry
-		}
-		switch f.Kind {
-		case seglog.KindGroup, seglog.KindNodes:
-			ids, err := frameIDs(f.Kind, f.Payload)
-			if err != nil {
-				continue
-			}
-			for _, id := range ids {
-				e, ok, err := g.idx.GetUnfiltered(index.ID(id))
-				if err != nil {
-					return true, err
-				}
-				if ok && !e.Lost && e.Segment == uint64(victim) {
-					return true, nil
-				}
-			}
-		case seglog.KindRecord:
-			key, _, _, err := g.log.ReadRecord(f.Loc)
-			if err != nil {
-				if skipDamage(err) == nil {
-					continue
-				}
-				return true, err
-			}
-			if _, loc, ok := g.counter.RecordAt(key); ok && loc.Segment == victim {
-				return true, nil
-			}
-		}
-	}
-	return false, nil
+	into, err := g.pointers(ctx, victim)
+	return len(into) > 0 || g.counter.recordIn(victim), err
 }
 
 // frameIDs lists what a group or a nodes frame holds, in slot order.

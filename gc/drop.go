@@ -129,3 +129,15 @@ func (c *Counter) RecordAt(key []byte) (seq uint64, loc seglog.Loc, ok bool) {
 	w, ok := c.where[string(key)]
 	return w.seq, w.loc, ok
 }
+
+// recordIn tells whether the newest record of any canister lies in a segment.
+func (c *Counter) recordIn(segment seglog.SegmentID) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	for _, w := range c.where {
+		if w.loc.Segment == segment {
+			return true
+		}
+	}
+	return false
+}
