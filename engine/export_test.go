@@ -2,11 +2,14 @@ package engine
 
 import "github.com/snapstore/snapstore/internal/index"
 
+// IndexID is the index's name for an ID.
+type IndexID = index.ID
+
 // FlushIndex makes the index durable as it is now.
 func (e *Engine) FlushIndex() error { return e.idx.Flush() }
 
 // ForgetInFilter makes the filter deny what is there.
-func (e *Engine) ForgetInFilter(forget func(index.ID) bool) { e.idx.ForgetInFilter(forget) }
+func (e *Engine) ForgetInFilter(forget func(IndexID) bool) { e.idx.ForgetInFilter(forget) }
 
 // SetStep changes how many changes of counts one atomic step of the index has.
 // Nothing may go on meanwhile.

@@ -38,7 +38,8 @@ func (f *FS) Ops() int64 {
 }
 
 // OnOp sets what is called before every mutating operation, from the goroutine
-// that asks for it and with nothing held; nil is nothing.
+// that asks for it and with nothing held; nil is nothing. A process that its
+// hook kills does not get to the operation.
 func (f *FS) OnOp(hook func(FileOp)) {
 	f.mu.Lock()
 	f.hook = hook
@@ -112,6 +113,9 @@ func (f *FS) begin(kind OpKind, name string, size int) (torn bool, err error) {
 	f.mu.Unlock()
 	if hook != nil && op.N != 0 {
 		hook(op)
+		if f.Dead() { // the hook killed it
+			return false, &os.PathError{Op: kind.String(), Path: name, Err: ErrKilled}
+		}
 	}
 	if fault != nil {
 		err := fault.Err

@@ -64,11 +64,9 @@ func (p *Point) Check(ctx context.Context, rc *Recheck) error {
 func (p *Point) check(ctx context.Context, rc *Recheck) error {
 	rc.Checks++
 	rng := rand.New(rand.NewPCG(p.Seed, 2))
-	r := newRun(p.Config)
-	r.Disk, r.FS = p.Disk, p.Disk.Mount()
-	r.allowed, r.proved = p.Allowed, p.Proved
-	r.Ops = append(r.Ops, p.Ops...)
-	r.Ops = append(r.Ops, testkit.Op{Name: "crash " + testkit.OpName(p.Where), Replace: testkit.NoSnapshot})
+	r := Resume(p.Config, p.Disk, p.Allowed...)
+	r.proved = p.Proved
+	r.Ops = append(slices.Clone(p.Ops), testkit.Op{Name: "crash " + testkit.OpName(p.Where), Replace: testkit.NoSnapshot})
 
 	var next *Point
 	if p.Level < rc.Levels {

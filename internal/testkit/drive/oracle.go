@@ -371,10 +371,8 @@ func (r *Run) CheckRebuild(ctx context.Context) error {
 	}
 	var dumps [2]string
 	for i := range dumps {
-		c := newRun(r.Config)
-		c.Disk = r.Disk.Crash(100, nil)
-		c.FS = c.Disk.Mount()
-		c.allowed, c.roots = []*testkit.Model{r.M}, r.roots
+		c := Resume(r.Config, r.Disk.Crash(100, nil), r.M)
+		c.roots = r.roots
 		c.Options = func(o *engine.Options) {
 			if r.Options != nil {
 				r.Options(o)

@@ -78,6 +78,14 @@ func New(cfg Config) (*Run, error) {
 	return r, r.Open()
 }
 
+// Resume makes a run of a store that is there, not opened yet, and may hold any
+// of the models.
+func Resume(cfg Config, disk *testkit.Disk, allowed ...*testkit.Model) *Run {
+	r := newRun(cfg)
+	r.Disk, r.FS, r.allowed, r.M = disk, disk.Mount(), allowed, allowed[0]
+	return r
+}
+
 func newRun(cfg Config) *Run {
 	if cfg.Canisters == 0 {
 		cfg.Canisters = 3
@@ -355,8 +363,8 @@ func (r *Run) Play(ctx context.Context, ops iter.Seq[testkit.Op], d Depth) error
 		}
 	}
 	r.FS.KillAt(0)
-	if r.Faulty {
-		r.FS.Inject()
+	r.FS.Inject()
+	if r.Faulty || r.FS.Dead() { // work in the background may have met the end
 		if err := r.Recover(); err != nil {
 			return fmt.Errorf("with the disk mended: %w", err)
 		}
@@ -378,14 +386,19 @@ func (r *Run) Recover() error {
 	return r.Open()
 }
 
-// PowerLoss kills the process and what was not synced with it.
+// PowerLoss kills the process and, with it, some of what was not synced.
 func (r *Run) PowerLoss(seed uint64) error {
+	rng := rand.New(rand.NewPCG(seed, 1))
+	return r.LosePower(keepPercent(rng), rng)
+}
+
+// LosePower is PowerLoss that keeps so many percent of what was not synced.
+func (r *Run) LosePower(keep int, rng *rand.Rand) error {
 	r.FS.Kill()
 	if err := r.Close(); err != nil {
 		return err
 	}
-	rng := rand.New(rand.NewPCG(seed, 1))
-	disk := r.Disk.Crash(keepPercent(rng), rng)
+	disk := r.Disk.Crash(keep, rng)
 	r.mu.Lock()
 	r.Disk = disk
 	r.mu.Unlock()

@@ -1,0 +1,109 @@
+package drive
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/snapstore/snapstore/engine"
+	"github.com/snapstore/snapstore/internal/testkit"
+)
+
+// Degraded counts what a damaged store can not give any more.
+type Degraded struct {
+	Canisters, Snapshots, Heads int
+}
+
+// CompareDamaged opens a store that was damaged. What it gives must be right,
+// bit for bit, and what it can not give it must name: nothing is missing
+// without a word. An error that is no finding is one that says so: the store
+// does not open, and why.
+func (r *Run) CompareDamaged() (d Degraded, opened bool, err error) {
+	o := r.options
+	o.FS, o.NoBackground, o.IdleSync = r.FS, true, -1
+	if r.Options != nil {
+		r.Options(&o)
+	}
+	r.E, err = engine.Open(Dir, &o)
+	if err != nil {
+		if !named(err) {
+			return d, false, fmt.Errorf("open fails and does not say that it is damage: %w", err)
+		}
+		return d, false, nil
+	}
+	defer func() {
+		err = errors.Join(err, r.Close())
+	}()
+	have := map[engine.CanisterID]engine.CanisterInfo{}
+	for info, err := range r.E.Canisters() {
+		if err != nil && !named(err) {
+			return d, true, fmt.Errorf("canisters: %w", err)
+		}
+		have[info.ID] = info
+	}
+	for i, c := range r.M.Canisters {
+		info, ok := have[Canister(i)]
+		delete(have, Canister(i))
+		switch {
+		case !c.Exists && ok && !info.Damaged:
+			return d, true, fmt.Errorf("canister c%d came back", i)
+		case !c.Exists:
+		case !ok:
+			return d, true, fmt.Errorf("canister c%d is missing without a word", i)
+		case info.Damaged:
+			d.Canisters++
+		default:
+			if err := r.compareDamaged(i, c, &d); err != nil {
+				return d, true, fmt.Errorf("canister c%d: %w", i, err)
+			}
+		}
+	}
+	if len(have) > 0 {
+		return d, true, fmt.Errorf("canisters from nowhere: %v", have)
+	}
+	return d, true, nil
+}
+
+func (r *Run) compareDamaged(i int, c *testkit.Canister, d *Degraded) error {
+	n := 0
+	for have, err := range r.E.Snapshots(Canister(i)) {
+		if err != nil {
+			return err
+		}
+		if n == len(c.Snapshots) || have.ID.Local != c.Snapshots[n].Local {
+			return fmt.Errorf("snapshot %v should not be there", have.ID)
+		}
+		w := c.Snapshots[n]
+		n++
+		err := func() error {
+			s, err := r.E.Snapshot(context.Background(), have.ID)
+			if err != nil {
+				return err
+			}
+			defer s.Close()
+			return compareSnapshot(s, w.State, r.roots)
+		}()
+		if named(err) {
+			d.Snapshots++
+		} else if err != nil {
+			return fmt.Errorf("snapshot %d: %w", w.Local, err)
+		}
+	}
+	if n != len(c.Snapshots) {
+		return fmt.Errorf("%d snapshots of %d are missing without a word", len(c.Snapshots)-n, len(c.Snapshots))
+	}
+	handle, err := r.E.Canister(Canister(i))
+	if err == nil {
+		err = r.compareMemory(handle, c.Head)
+	}
+	if named(err) {
+		d.Heads++
+		return nil
+	}
+	return err
+}
+
+// named tells whether an error says that there is damage, and where.
+func named(err error) bool {
+	return errors.Is(err, engine.ErrCorrupt) || errors.Is(err, engine.ErrDamaged)
+}
