@@ -91,9 +91,10 @@ func (l *Log) start(ctx context.Context, rec *recovered) error {
 	return nil
 }
 
-// lastIn returns the bytes of the last accepted batch, if it stands in s.
+// lastIn returns the bytes of the last accepted batch, if it stands in s and is
+// whole: one that is not was proved synced by something else.
 func (rec *recovered) lastIn(s *segment) span {
-	if n := len(rec.accepted); n > 0 && rec.accepted[n-1].seg == s {
+	if n := len(rec.accepted); n > 0 && rec.accepted[n-1].seg == s && rec.accepted[n-1].whole {
 		return span{rec.accepted[n-1].start, rec.accepted[n-1].end}
 	}
 	return span{}
@@ -113,6 +114,28 @@ func writeAgain(f vfs.File, at span) error {
 			return err
 		}
 		off += int64(n)
+	}
+	return nil
+}
+
+// stillWhole looks once more at a batch that was written again: the page that
+// Open read may have left the cache meanwhile, and what came back from the disk
+// be something else.
+func (l *Log) stillWhole(ctx context.Context, s *segment, at span) error {
+	if at.from == at.to {
+		return nil
+	}
+	sc, err := l.openScanner(ctx, s, at.from, at.to, true)
+	if err != nil {
+		return err
+	}
+	defer sc.close()
+	b, err := (&batchReader{sc: sc, seg: s, covered: at.from}).next()
+	if err != nil {
+		return err
+	}
+	if b == nil || !b.whole || (span{b.start, b.end}) != at {
+		return fmt.Errorf("%s: %w: the last batch, at %d, reads otherwise than before; open the log again", s.path, ErrDamaged, at.from)
 	}
 	return nil
 }
@@ -140,6 +163,9 @@ func (l *Log) settle(ctx context.Context, s *segment, last span) (end int64, err
 			return end, err
 		}
 		l.stats.syncs.Add(1)
+		if err := l.stillWhole(ctx, s, last); err != nil {
+			return end, err
+		}
 	}
 	if s.stream == StreamBulk || s.stream == StreamMoved {
 		if s.entries, err = l.headers(ctx, s, s.size); err != nil {
