@@ -38,7 +38,8 @@ type Options struct {
 	// StoreID must be the one the index was built for.
 	StoreID [16]byte
 	// CacheSize bounds Pebble's block cache, MemTableSize each of its memtables;
-	// 0 is the default.
+	// 0 is the default. Both together take at most CacheSize and two memtables,
+	// and up to four memtables more while flushes can not keep up.
 	CacheSize    int64
 	MemTableSize uint64
 	// Logger may be nil.
@@ -95,9 +96,11 @@ func (o Options) pebbleOptions(g *gate, events *pebble.EventListener) *pebble.Op
 		EventListener:      events,
 		DisableWAL:         true,
 		FormatMajorVersion: pebble.FormatNewest,
-		CacheSize:          o.CacheSize,
-		MaxOpenFiles:       512,
-		MemTableSize:       o.MemTableSize,
+		// Pebble takes its memtables out of the cache: one that fills and one that
+		// is flushed, or no block would stay.
+		CacheSize:    o.CacheSize + 2*int64(o.MemTableSize),
+		MaxOpenFiles: 512,
+		MemTableSize: o.MemTableSize,
 		// Pebble would block a commit without a way out when a flush fails for
 		// good. The index holds back commits itself, before Pebble would.
 		MemTableStopWritesThreshold: 1 << 20,
