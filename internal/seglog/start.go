@@ -33,7 +33,6 @@ func (l *Log) Start(ctx context.Context) error {
 }
 
 func (l *Log) start(ctx context.Context, rec *recovered) error {
-	ends := make(map[SegmentID]int64) // of the files as they are
 	for _, s := range rec.open {
 		if s.missing {
 			continue
@@ -41,11 +40,9 @@ func (l *Log) start(ctx context.Context, rec *recovered) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		end, err := l.settle(ctx, s, rec.lastIn(s))
-		if err != nil {
+		if err := l.settle(ctx, s, rec.lastIn(s)); err != nil {
 			return err
 		}
-		ends[s.id] = end
 	}
 	for _, f := range rec.foreign {
 		if err := l.putAside(f); err != nil {
@@ -70,7 +67,7 @@ func (l *Log) start(ctx context.Context, rec *recovered) error {
 		return err
 	}
 	for _, s := range rec.open {
-		if end, ok := ends[s.id]; ok && s.size > 0 && end > s.size {
+		if !s.missing && s.size > 0 {
 			if err := l.cutFile(s); err != nil {
 				// ROOT has the length: these bytes only take up space.
 				l.log.Warn("cut segment", "file", s.path, "err", err)
@@ -140,58 +137,58 @@ func (l *Log) stillWhole(ctx context.Context, s *segment, at span) error {
 	return nil
 }
 
-// settle makes what was accepted of a segment durable, saves what was not, and
-// returns where the file ends. last is the batch that nothing proves to have
-// been synced, if it stands here; what it depends on was synced before it.
-func (l *Log) settle(ctx context.Context, s *segment, last span) (end int64, err error) {
+// settle makes what was accepted of a segment durable, and saves what was not.
+// last is the batch that nothing proves to have been synced, if it stands here;
+// what it depends on was synced before it.
+func (l *Log) settle(ctx context.Context, s *segment, last span) (err error) {
 	f, err := l.fs.OpenReadWrite(s.path, writeCategory)
 	if err != nil {
-		return 0, err
+		return err
 	}
 	defer func() { err = errors.Join(err, f.Close()) }()
 	st, err := f.Stat()
 	if err != nil {
-		return 0, err
+		return err
 	}
-	end = st.Size()
+	end := st.Size()
 	if s.size > 0 {
 		// That it could be read does not mean that it is on disk.
 		if err := writeAgain(f, last); err != nil {
-			return end, err
+			return err
 		}
 		if err := f.Sync(); err != nil {
-			return end, err
+			return err
 		}
 		l.stats.syncs.Add(1)
 		if err := l.stillWhole(ctx, s, last); err != nil {
-			return end, err
+			return err
 		}
 	}
 	if s.stream == StreamBulk || s.stream == StreamMoved {
 		if s.entries, err = l.headers(ctx, s, s.size); err != nil {
-			return end, err
+			return err
 		}
 	}
 	if end <= s.size {
-		return end, nil
+		return nil
 	}
 	from, to, err := occupied(f, s.size, end)
 	if err != nil || from == to {
-		return end, err
+		return err
 	}
 	if s.stream == StreamBulk || s.stream == StreamMoved {
 		// No batch names it, so nobody was told that it is there.
 		l.stats.discardedB.Add(uint64(to - from))
 		l.log.Info("spilled data without a batch is discarded", "file", s.path, "bytes", to-from)
-		return end, nil
+		return nil
 	}
 	name := fmt.Sprintf("%s-%010d.tail", s.id, s.size)
 	if err := l.quarantine(name, f, s.size, to); err != nil {
-		return end, err
+		return err
 	}
 	l.stats.quarantinedB.Add(uint64(to - s.size))
 	l.log.Warn("unproved tail is quarantined", "file", s.path, "offset", s.size, "bytes", to-s.size, "as", name)
-	return end, nil
+	return nil
 }
 
 // occupied narrows [from, end) down to what is not zeros.
