@@ -22,21 +22,25 @@ func (l *Log) close() error {
 	l.queue.close()
 	close(l.stop)
 	l.done.Wait()
-	if !started {
-		return nil
-	}
 	var err error
-	if l.ReadOnly() == nil {
+	if started && l.ReadOnly() == nil {
 		err = l.finish()
 	}
-	// Left open by a failure, or by a spill that nobody closed.
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	for _, s := range l.segs {
+	l.rootMu.Lock()
+	l.over = true
+	l.rootMu.Unlock()
+	// What is open still was left so by a failure, or by a spill that nobody
+	// closed and that may be at it right now.
+	l.mu.RLock()
+	segs := l.sortedLocked()
+	l.mu.RUnlock()
+	for _, s := range segs {
+		s.ioMu.Lock()
 		if s.file != nil {
 			err = errors.Join(err, s.file.Close())
 			s.file = nil
 		}
+		s.ioMu.Unlock()
 	}
 	if err != nil {
 		return fmt.Errorf("seglog: close: %w", spaceError(err))

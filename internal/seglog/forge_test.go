@@ -408,6 +408,16 @@ func TestLostSegment(t *testing.T) {
 		}
 		mustCommit(t, o, request("k", 1000))
 		o.Close()
+		// The next process is told again, by Replay.
+		o = mustOpen(t, testOptions(fs))
+		told := false
+		for _, b := range replayAll(t, o) {
+			told = told || b.Damaged != nil
+		}
+		if !told || len(o.Damage()) == 0 {
+			t.Errorf("%s: forgotten by the next open: %v", name, o.Damage())
+		}
+		o.Close()
 	}
 }
 

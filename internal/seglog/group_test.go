@@ -278,3 +278,46 @@ func TestConcurrent(t *testing.T) {
 	}
 	noDamage(t, l)
 }
+
+// TestCloseUnderSpill: a spill that outlives the log gets errors.
+func TestCloseUnderSpill(t *testing.T) {
+	mem := vfs.NewMem()
+	newStore(t, mem)
+	l := mustStart(t, testOptions(mem))
+	var wg sync.WaitGroup
+	started := make(chan struct{}, 4)
+	for range 4 {
+		wg.Go(func() {
+			s, err := l.Spill(StreamBulk)
+			if err != nil {
+				t.Error(err)
+				return
+			}
+			defer s.Close()
+			for i := uint64(0); ; i++ {
+				if _, err := s.Append(KindGroup, filler(i, 200)); err != nil {
+					if !errors.Is(err, ErrClosed) {
+						t.Error(err)
+					}
+					return
+				}
+				if i == 0 {
+					started <- struct{}{}
+				}
+			}
+		})
+	}
+	for range 4 {
+		<-started
+	}
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	wg.Wait()
+	if files, err := listSegments(mem, testDir+"/"+logDirName); err != nil {
+		t.Error(err)
+	} else if l = mustStart(t, testOptions(mem)); len(l.Segments()) > len(files)+1 {
+		t.Errorf("%d segments of %d files", len(l.Segments()), len(files))
+	}
+	noDamage(t, l)
+}

@@ -34,6 +34,8 @@ type Log struct {
 	sealMu sync.Mutex
 	// rootMu is held by whoever changes the table on disk.
 	rootMu sync.Mutex
+	// over, under rootMu, says that Close is done: no more segments.
+	over bool
 	// rootDue, under rootMu, says that a sequence was burnt of which no frame
 	// can bear witness: ROOT must know it before the next segment is taken.
 	rootDue bool

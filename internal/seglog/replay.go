@@ -9,7 +9,8 @@ import (
 // in order. It verifies all it reads. What is not whole is marked where it
 // stands, noted in Damage, and no reason to stop. An error is that of fn or ctx.
 func (l *Log) Replay(ctx context.Context, after Sequence, fn func(*Batch) error) error {
-	segs := l.commitSegments(func(s *segment) bool { return s.last > after })
+	// One without batches has lost them, if there is anything in it.
+	segs := l.commitSegments(func(s *segment) bool { return s.last > after || s.last == 0 && s.size > 0 })
 	defer l.releaseAll(segs)
 	for _, s := range segs {
 		if err := l.replaySegment(ctx, s, after, fn); err != nil {
@@ -17,6 +18,20 @@ func (l *Log) Replay(ctx context.Context, after Sequence, fn func(*Batch) error)
 		}
 	}
 	return nil
+}
+
+// lastBefore returns the last batch before those of s that is in the table, or
+// that may have been dropped.
+func (l *Log) lastBefore(s *segment) Sequence {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	last := l.floor
+	for _, o := range l.segs {
+		if o.id < s.id && o.stream == StreamCommit {
+			last = max(last, o.last)
+		}
+	}
+	return last
 }
 
 // commitSegments returns the matching segments of the commit stream in order,
@@ -75,6 +90,11 @@ func (l *Log) replaySegment(ctx context.Context, s *segment, after Sequence, fn 
 	}
 	if next != nil && next.trailer == nil && first < next.seq {
 		if err := lost(next.seq-1, Hash{}, "the batches that stood here are lost", 0); err != nil {
+			return err
+		}
+	}
+	if next != nil && next.trailer != nil && next.start == 0 && next.trailer.previous > l.lastBefore(s) {
+		if err := lost(next.trailer.previous, next.trailer.prevHash, "the batches before this segment are lost", 0); err != nil {
 			return err
 		}
 	}

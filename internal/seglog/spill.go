@@ -121,6 +121,9 @@ func (s *Spill) write() (err error) {
 	if failed != nil {
 		return failed
 	}
+	if seg.file == nil {
+		return ErrClosed
+	}
 	defer func() {
 		if err != nil {
 			s.l.failLocked(seg, err)

@@ -83,6 +83,9 @@ func (r *root) lists(id SegmentID) bool {
 func (l *Log) takeSegment(stream Stream, capacity int64) (*segment, error) {
 	l.rootMu.Lock()
 	defer l.rootMu.Unlock()
+	if l.over {
+		return nil, ErrClosed
+	}
 	if err := l.provideSpare(l.rootDue); err != nil {
 		return nil, err
 	}
