@@ -15,13 +15,23 @@ var (
 	ErrReleased = errors.New("released")
 )
 
+// A NotStoredError names content that is not there. It is ErrNotStored. To who
+// was told by a record that it must be there it is damage.
+type NotStoredError struct{ ID ID }
+
+func (e *NotStoredError) Error() string { return fmt.Sprintf("chunk %s: %v", e.ID, ErrNotStored) }
+
+// Unwrap makes the error ErrNotStored.
+func (e *NotStoredError) Unwrap() error { return ErrNotStored }
+
 // A CorruptionError names content that is stored and can not be read. This
 // package fills in ID, Node, Segment, Offset and Err; who knows what the content
 // belongs to fills in the rest.
 type CorruptionError struct {
 	ID   ID
 	Node bool // ID names a tree node or a manifest, not a page
-	// Segment and Offset place the frame in the log.
+	// Segment and Offset place the frame in the log; Segment is 0 when the log
+	// has none.
 	Segment uint64
 	Offset  uint32
 
@@ -48,7 +58,11 @@ func (e *CorruptionError) Error() string {
 	if e.Node {
 		what = "node"
 	}
-	fmt.Fprintf(&b, "%s %s in segment %d at offset %d: %v", what, e.ID, e.Segment, e.Offset, ErrCorrupt)
+	fmt.Fprintf(&b, "%s %s", what, e.ID)
+	if e.Segment != 0 {
+		fmt.Fprintf(&b, " in segment %d at offset %d", e.Segment, e.Offset)
+	}
+	fmt.Fprintf(&b, ": %v", ErrCorrupt)
 	if e.Err != nil {
 		fmt.Fprintf(&b, ": %v", e.Err)
 	}

@@ -98,7 +98,7 @@ func (s *Store) locate(id ID) (index.Location, error) {
 	// A lost entry is tried all the same: what could not be read may be readable
 	// again.
 	if !ok || e.Location == (index.Location{}) {
-		return index.Location{}, fmt.Errorf("chunk %v: %w", id, ErrNotStored)
+		return index.Location{}, &NotStoredError{id}
 	}
 	return e.Location, nil
 }

@@ -162,7 +162,7 @@ func (s *Store) Node(ctx context.Context, id ID) ([]byte, error) {
 // the ID that its own bytes have.
 func (s *Store) readNode(id ID, keep bool) (node []byte, err error) {
 	if id.IsZero() {
-		return nil, fmt.Errorf("chunk: node %v: %w", id, ErrNotStored)
+		return nil, &NotStoredError{id}
 	}
 	buf := s.frames.get()
 	defer s.frames.put(buf)

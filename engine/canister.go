@@ -140,7 +140,7 @@ func (e *Engine) canister(id CanisterID) (*Canister, error) {
 	}
 	m, err := e.manifest(context.Background(), rec.Head)
 	if err != nil {
-		return nil, err
+		return nil, locate(err, id, SnapshotID{}, Section{}, 0)
 	}
 	c := &Canister{ent: ent, uploads: map[uint64]*Upload{}}
 	c.e, c.id = e, id

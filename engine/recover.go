@@ -137,11 +137,17 @@ func (e *Engine) catchUp(ctx context.Context) (err error) {
 	if e.counter, err = gc.NewCounter(e.idx, e.store, e.alive, e.o.Logger); err != nil {
 		return err
 	}
+	for key, seq := range e.counter.Damaged() {
+		e.damage([]byte(key), seq, errOldDamage)
+	}
 	if err := e.replay(ctx); err != nil {
 		return err
 	}
 	return e.idx.Untrusted()
 }
+
+// errOldDamage is all that is left of damage that an earlier open has met.
+var errOldDamage = errors.New("the newest record could not be read")
 
 // moveCodec recompresses what survives: it is cold.
 func (e *Engine) moveCodec() chunk.Codec {
@@ -244,12 +250,13 @@ func (e *Engine) replay(ctx context.Context) error {
 			return err
 		}
 		for _, r := range in.Records {
-			if r.Damaged != nil {
-				e.damage(r.Key, r.RecordSeq, r.Damaged)
-				continue
+			err := r.Damaged
+			if err == nil {
+				err = e.enter(r.Key, r.Payload)
 			}
-			if err := e.enter(r.Key, r.Payload); err != nil {
+			if err != nil {
 				e.damage(r.Key, r.RecordSeq, err)
+				b.Damaged = append(b.Damaged, gc.Record{Key: bytes.Clone(r.Key), Seq: r.RecordSeq})
 				continue
 			}
 			b.Records = append(b.Records, gc.Record{Key: bytes.Clone(r.Key), Seq: r.RecordSeq, Loc: r.Loc, Payload: bytes.Clone(r.Payload), Moved: r.Moved})
@@ -374,12 +381,28 @@ func (e *Engine) rebuild(ctx context.Context) error {
 			e.recovery.bad++
 			e.o.Logger.Error("node can not be read", "node", id.String(), "error", err)
 		}
-		if err := gc.Rebuild(ctx, rb, e.store, []byte(key), newest[key], bad); err != nil {
+		if err := gc.Rebuild(ctx, rb, e.store, []byte(key), newest[key], e.damagedSeq(key), bad); err != nil {
 			return err
+		}
+	}
+	for id, ent := range e.table {
+		if _, known := newest[id.raw]; ent.damaged != nil && !known {
+			if err := gc.RebuildDamaged(rb, id.Bytes(), ent.seen); err != nil {
+				return err
+			}
 		}
 	}
 	e.idx, err = rb.Finish(uint64(seq), hash)
 	return err
+}
+
+// damagedSeq is the sequence of a canister's newest record if that can not be
+// read, and 0 otherwise.
+func (e *Engine) damagedSeq(key string) uint64 {
+	if ent := e.table[CanisterID{key}]; ent != nil && ent.damaged != nil {
+		return ent.seen
+	}
+	return 0
 }
 
 // newestRecords finds the newest readable record of every canister, and notes

@@ -77,8 +77,17 @@ func (s *space) located(err error, section Section, page uint64) error {
 
 func locate(err error, c CanisterID, snap SnapshotID, section Section, page uint64) error {
 	var ce *CorruptionError
-	if errors.As(err, &ce) {
-		ce.Canister, ce.Section, ce.Page = c.String(), section.String(), page
+	var absent *chunk.NotStoredError
+	if !errors.As(err, &ce) && errors.As(err, &absent) {
+		// A record names it, so it was there.
+		ce = &CorruptionError{ID: absent.ID, Err: err}
+		err = ce
+	}
+	if ce != nil {
+		ce.Canister = c.String()
+		if section.Kind != 0 {
+			ce.Section, ce.Page = section.String(), page
+		}
 		if !snap.IsZero() {
 			ce.Snapshot = snap.String()
 		}

@@ -121,7 +121,7 @@ func (c *Canister) openUpload(ctx context.Context, id SnapshotID) (*Upload, erro
 	}
 	m, err := c.e.manifest(ctx, s.Root)
 	if err != nil {
-		return nil, err
+		return nil, locate(err, c.id, id, Section{}, 0)
 	}
 	u := newUpload(c, id)
 	u.fill(m)

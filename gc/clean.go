@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/internal/index"
@@ -17,14 +19,16 @@ type cleaned struct {
 	pages, nodes, records uint64
 	written               int64 // bytes of frames
 	damaged               []chunk.ID
+	broken                int             // frames that are not whole
 	seq                   seglog.Sequence // the batch that moved, 0 if nothing was alive
 }
 
 // clean copies what is alive in a sealed segment to the moved stream, page by
-// page and not group by group, since a group seldom dies as a whole. What can
-// not be read is marked lost and stays behind. On return the copies are
-// durable and the batch that repoints to them is queued for the applier.
-func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID) (cleaned, error) {
+// page and not group by group, since a group seldom dies as a whole. So it does
+// with what was lost and turns out to be readable. What can not be read is
+// marked lost and stays behind. On return the copies are durable and the batch
+// that repoints to them is queued for the applier.
+func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointers) (cleaned, error) {
 	var res cleaned
 	w := g.store.NewWriter(chunk.WriterOptions{
 		Codec: g.o.MoveCodec, SpillAfter: 1, NoDedup: true, Workers: 1,
@@ -37,10 +41,6 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID) (cleaned
 		}
 	}()
 
-	live, err := g.pointers(ctx, victim)
-	if err != nil {
-		return res, err
-	}
 	req := &seglog.Request{Reserve: true}
 	var ids []chunk.ID
 	var pages []byte
@@ -59,12 +59,16 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID) (cleaned
 		if err := ctx.Err(); err != nil {
 			return res, err
 		}
+		if unread(f.Damaged) {
+			return res, fmt.Errorf("%w: %w", errUnread, f.Damaged)
+		}
 		if f.Damaged != nil {
+			res.broken++
 			continue // what still points at it is found by leftover
 		}
 		switch f.Kind {
 		case seglog.KindGroup:
-			err = g.cleanGroup(f, live, &res, func(id chunk.ID, page []byte) error {
+			err = g.cleanGroup(f, p, &res, func(id chunk.ID, page []byte) error {
 				ids, pages = append(ids, id), append(pages, page...)
 				res.pages++
 				if len(ids) == chunk.GroupPages {
@@ -73,18 +77,20 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID) (cleaned
 				return nil
 			})
 		case seglog.KindNodes:
-			err = cleanNodes(f, live, func(id chunk.ID, node []byte) error {
+			err = cleanNodes(f, p, func(id chunk.ID, node []byte) error {
 				res.nodes++
 				return w.AddNode(id, bytes.Clone(node))
 			})
-		case seglog.KindRecord:
-			err = g.cleanRecord(f, req)
 		}
 		if err != nil {
 			return res, err
 		}
 	}
 	if err := flush(); err != nil {
+		return res, err
+	}
+	var err error
+	if req.Records, err = g.records(victim); err != nil {
 		return res, err
 	}
 	if len(res.damaged) > 0 {
@@ -138,33 +144,60 @@ type slotAt struct {
 	slot   uint8
 }
 
-// pointers lists the places of a segment that entries point at. Every ID in it
-// is asked for once, in the order of keys.
-func (g *Collector) pointers(ctx context.Context, segment seglog.SegmentID) (map[slotAt]struct{}, error) {
-	var ids []chunk.ID
+// pointers is what points into a segment, place by place.
+type pointers struct {
+	into map[slotAt]struct{}
+	// found are places with what was lost and has no place any more.
+	found map[slotAt]struct{}
+	// broken counts the frames that are not whole. What points at them is
+	// found by leftover.
+	broken int
+}
+
+// at tells whether what is at a place is to be kept.
+func (p pointers) at(s slotAt) bool {
+	_, live := p.into[s]
+	_, found := p.found[s]
+	return live || found
+}
+
+// pointers looks at what is in a segment. Every ID is asked for once, in the
+// order of keys.
+func (g *Collector) pointers(ctx context.Context, segment seglog.SegmentID) (pointers, error) {
+	p := pointers{into: map[slotAt]struct{}{}, found: map[slotAt]struct{}{}}
+	at := map[chunk.ID]slotAt{}
 	for f, err := range g.log.ScanSegment(ctx, segment) {
-		if err != nil {
-			return nil, err
+		switch {
+		case err != nil:
+			return p, err
+		case unread(f.Damaged):
+			return p, fmt.Errorf("%w: %w", errUnread, f.Damaged)
+		case f.Damaged != nil:
+			p.broken++
+			continue
+		case f.Kind != seglog.KindGroup && f.Kind != seglog.KindNodes:
+			continue
 		}
-		if f.Damaged != nil || f.Kind != seglog.KindGroup && f.Kind != seglog.KindNodes {
-			continue // what points at damage is found by leftover
-		}
-		if in, err := frameIDs(f.Kind, f.Payload); err == nil {
-			ids = append(ids, in...)
+		if ids, err := frameIDs(f.Kind, f.Payload); err == nil {
+			for i, id := range ids {
+				at[id] = slotAt{f.Loc.Offset, uint8(i)}
+			}
 		}
 	}
-	into := map[slotAt]struct{}{}
-	sorted := toIndex(ids)
-	return into, g.idx.GetSorted(sorted, func(_ int, e index.Entry, ok bool) error {
-		if ok && !e.Lost && e.Segment == uint64(segment) {
-			into[slotAt{e.Offset, e.Slot}] = struct{}{}
+	sorted := toIndex(slices.Collect(maps.Keys(at)))
+	return p, g.idx.GetSorted(sorted, func(i int, e index.Entry, ok bool) error {
+		switch {
+		case ok && e.Segment == uint64(segment):
+			p.into[slotAt{e.Offset, e.Slot}] = struct{}{}
+		case ok && e.Location == index.Location{} && e.Count > 0:
+			p.found[at[chunk.ID(sorted[i])]] = struct{}{}
 		}
 		return ctx.Err()
 	})
 }
 
 // cleanGroup hands out the pages of a group that entries point at.
-func (g *Collector) cleanGroup(f seglog.FrameInfo, into map[slotAt]struct{}, res *cleaned, keep func(chunk.ID, []byte) error) error {
+func (g *Collector) cleanGroup(f seglog.FrameInfo, p pointers, res *cleaned, keep func(chunk.ID, []byte) error) error {
 	ids, err := chunk.GroupIDs(f.Payload)
 	if err != nil {
 		return nil // not a group: nothing can point at it, or leftover finds it
@@ -172,7 +205,7 @@ func (g *Collector) cleanGroup(f seglog.FrameInfo, into map[slotAt]struct{}, res
 	live := make([]bool, len(ids))
 	any := false
 	for i := range ids {
-		_, live[i] = into[slotAt{f.Loc.Offset, uint8(i)}]
+		live[i] = p.at(slotAt{f.Loc.Offset, uint8(i)})
 		any = any || live[i]
 	}
 	if !any {
@@ -199,13 +232,13 @@ func (g *Collector) cleanGroup(f seglog.FrameInfo, into map[slotAt]struct{}, res
 	return nil
 }
 
-func cleanNodes(f seglog.FrameInfo, into map[slotAt]struct{}, keep func(chunk.ID, []byte) error) error {
+func cleanNodes(f seglog.FrameInfo, p pointers, keep func(chunk.ID, []byte) error) error {
 	nodes, err := chunk.SplitNodes(f.Payload)
 	if err != nil {
 		return nil
 	}
 	for i, node := range nodes {
-		if _, live := into[slotAt{f.Loc.Offset, uint8(i)}]; !live {
+		if !p.at(slotAt{f.Loc.Offset, uint8(i)}) {
 			continue
 		}
 		id, err := manifest.NodeID(node)
@@ -219,24 +252,20 @@ func cleanNodes(f seglog.FrameInfo, into map[slotAt]struct{}, keep func(chunk.ID
 	return nil
 }
 
-func (g *Collector) cleanRecord(f seglog.FrameInfo, req *seglog.Request) error {
-	key, seq, payload, err := g.log.ReadRecord(f.Loc)
-	if err != nil {
-		return skipDamage(err)
+// records copies the newest records that lie in a segment from the index, which
+// has a copy of each: one that has rotten in the log is whole again then.
+func (g *Collector) records(segment seglog.SegmentID) ([]seglog.NewRecord, error) {
+	var out []seglog.NewRecord
+	for _, key := range g.counter.recordsIn(segment) {
+		r, ok, err := g.idx.Record([]byte(key))
+		if err != nil {
+			return nil, err
+		}
+		if ok && r.Segment == uint64(segment) {
+			out = append(out, seglog.NewRecord{Key: []byte(key), RecordSeq: r.RecordSeq, Payload: r.Payload, Moved: true})
+		}
 	}
-	if now, loc, ok := g.counter.RecordAt(key); ok && now == seq && loc == f.Loc {
-		req.Records = append(req.Records, seglog.NewRecord{Key: bytes.Clone(key), RecordSeq: seq, Payload: bytes.Clone(payload), Moved: true})
-	}
-	return nil
-}
-
-// skipDamage lets a damaged frame be stepped over; its live entries are found
-// by leftover.
-func skipDamage(err error) error {
-	if errors.Is(err, seglog.ErrDamaged) {
-		return nil
-	}
-	return err
+	return out, nil
 }
 
 // leftover lists the entries that still point into a segment after it was
@@ -249,7 +278,7 @@ func (g *Collector) leftover(ctx context.Context, victim seglog.SegmentID) ([]ch
 		if err != nil {
 			return nil, err
 		}
-		if !e.Lost && e.Segment == uint64(victim) {
+		if e.Segment == uint64(victim) {
 			ids = append(ids, chunk.ID(e.ID))
 		}
 	}
@@ -259,8 +288,8 @@ func (g *Collector) leftover(ctx context.Context, victim seglog.SegmentID) ([]ch
 // pointedInto proves, ID by ID, that no entry and no record points into a
 // segment. The live counters only propose; this decides.
 func (g *Collector) pointedInto(ctx context.Context, victim seglog.SegmentID) (bool, error) {
-	into, err := g.pointers(ctx, victim)
-	return len(into) > 0 || g.counter.recordIn(victim), err
+	p, err := g.pointers(ctx, victim)
+	return len(p.into) > 0 || len(g.counter.recordsIn(victim)) > 0, err
 }
 
 // frameIDs lists what a group or a nodes frame holds, in slot order.

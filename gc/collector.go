@@ -3,6 +3,7 @@ package gc
 import (
 	"cmp"
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"slices"
@@ -182,7 +183,10 @@ func (g *Collector) background(ctx context.Context) error {
 			continue
 		}
 		var err error
-		if v.damaged, err = g.empty(ctx, v); err != nil {
+		if v.damaged, err = g.empty(ctx, v); errors.Is(err, errUnread) {
+			g.o.Logger.Warn("segment is not cleaned", "error", err)
+			continue
+		} else if err != nil {
 			return err
 		}
 		if v.damaged {
@@ -204,9 +208,16 @@ func (g *Collector) releaseDead(ctx context.Context) error {
 	}
 	var dead []victim
 	for _, v := range g.victims(false) {
-		if v.live == 0 {
-			dead = append(dead, v)
+		if v.live != 0 {
+			continue
 		}
+		var err error
+		if v.damaged, err = g.empty(ctx, v); errors.Is(err, errUnread) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		dead = append(dead, v)
 	}
 	return g.release(ctx, dead)
 }
@@ -279,7 +290,10 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 		v, ok := first(g.victims(true), tried)
 		if ok {
 			var err error
-			if v.damaged, err = g.empty(ctx, v); err != nil {
+			if v.damaged, err = g.empty(ctx, v); errors.Is(err, errUnread) {
+				g.o.Logger.Warn("segment is not cleaned", "error", err)
+				continue
+			} else if err != nil {
 				return report(), err
 			}
 			emptied, size = append(emptied, v), size+v.size
@@ -391,9 +405,13 @@ const together = 256 << 20
 // empty moves what is alive in a segment elsewhere. It returns whether damage
 // was left behind, so that the segment must be kept aside.
 func (g *Collector) empty(ctx context.Context, v victim) (damaged bool, err error) {
-	var res cleaned
-	if v.live > 0 {
-		if res, err = g.clean(ctx, v.id); err != nil {
+	p, err := g.pointers(ctx, v.id)
+	if err != nil {
+		return false, err
+	}
+	res := cleaned{broken: p.broken}
+	if v.live > 0 || len(p.found) > 0 {
+		if res, err = g.clean(ctx, v.id, p); err != nil {
 			return false, fmt.Errorf("clean segment %v: %w", v.id, err)
 		}
 		g.totals.written.Add(res.written)
@@ -407,7 +425,7 @@ func (g *Collector) empty(ctx context.Context, v victim) (damaged bool, err erro
 	if err := g.idx.Untrusted(); err != nil {
 		return false, err
 	}
-	damaged = len(res.damaged) > 0
+	damaged = len(res.damaged)+res.broken > 0
 	left := g.idx.Live()[uint64(v.id)]
 	if left == 0 {
 		return damaged, nil
@@ -419,7 +437,7 @@ func (g *Collector) empty(ctx context.Context, v victim) (damaged bool, err erro
 	if len(ids) == 0 {
 		return false, g.distrust(fmt.Errorf("segment %v counts %d live bytes and no entry points into it", v.id, left))
 	}
-	return true, g.counter.MarkLost(ids)
+	return true, g.counter.Abandon(ids)
 }
 
 // release drops emptied segments, after proving for each that it is empty, and
@@ -431,7 +449,7 @@ func (g *Collector) release(ctx context.Context, emptied []victim) error {
 	for _, v := range emptied {
 		into, err := g.pointedInto(ctx, v.id)
 		if err != nil {
-			return err
+			return err // also when it can not be read: nothing is proved then
 		}
 		if into {
 			return g.distrust(fmt.Errorf("segment %v counts no live bytes and entries point into it", v.id))

@@ -47,6 +47,8 @@ type Batch struct {
 	Seq     seglog.Sequence
 	Hash    seglog.Hash
 	Records []Record
+	// Damaged are records that a replay found and could not read.
+	Damaged []Record
 	Moves   []Move
 	Placed  []chunk.ID
 	// Done is called once the batch is applied, or given up on because the
@@ -148,6 +150,9 @@ func (c *Counter) apply(ctx context.Context, b *Batch) error {
 			return err
 		}
 	}
+	for i := range b.Damaged {
+		c.noteDamage(out, &b.Damaged[i])
+	}
 	if err := c.flushDeltas(out, deltas); err != nil {
 		return err
 	}
@@ -225,13 +230,46 @@ func (c *Counter) applyRecord(ctx context.Context, out **index.Batch, deltas *de
 		from = manifest.Place{}
 	}
 	c.putRecord(*out, r)
-	if len(next.list) == 0 {
-		(*out).DeleteState(r.Key)
-	} else {
-		(*out).PutState(r.Key, next.encode())
-	}
-	c.know(string(r.Key), next)
+	c.putRuns(*out, string(r.Key), next)
 	return nil
+}
+
+// noteDamage remembers that a canister has a newer record than the one that
+// is counted, so that it is not served by the older one after the next open.
+func (c *Counter) noteDamage(out *index.Batch, r *Record) {
+	have, ok := c.known[string(r.Key)]
+	if !ok {
+		have = &runs{}
+	}
+	if r.Seq > max(have.recordSeq, have.damaged) {
+		next := have.clone()
+		next.partial, next.damaged = have.partial, r.Seq
+		c.putRuns(out, string(r.Key), next)
+	}
+}
+
+// Damaged lists the canisters whose newest record can not be read, with its
+// sequence.
+func (c *Counter) Damaged() map[string]uint64 {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := map[string]uint64{}
+	for key, rs := range c.known {
+		if rs.damaged != 0 {
+			out[key] = rs.damaged
+		}
+	}
+	return out
+}
+
+// putRuns replaces what counting knows of a canister, here and in the index.
+func (c *Counter) putRuns(out *index.Batch, key string, rs *runs) {
+	if rs.empty() {
+		out.DeleteState([]byte(key))
+	} else {
+		out.PutState([]byte(key), rs.encode())
+	}
+	c.know(key, rs)
 }
 
 // know replaces what counting knows of a canister.
@@ -273,8 +311,8 @@ func (c *Counter) putRecord(out *index.Batch, r *Record) {
 	c.where[string(r.Key)] = recordAt{r.Seq, r.Loc}
 }
 
-// applyMove repoints what still points into the victim; anything else has died
-// or moved since and stays as it is.
+// applyMove repoints what still points into the victim, and what was lost and
+// was found there; anything else has died or moved since and stays as it is.
 func (c *Counter) applyMove(out *index.Batch, m Move) error {
 	places := slices.Clone(m.Places)
 	slices.SortFunc(places, func(a, b chunk.Placement) int { return bytes.Compare(a.ID[:], b.ID[:]) })
@@ -284,20 +322,19 @@ func (c *Counter) applyMove(out *index.Batch, m Move) error {
 		ids[i] = index.ID(places[i].ID)
 	}
 	return c.idx.GetSorted(ids, func(i int, e index.Entry, ok bool) error {
-		if !ok || e.Lost || e.Segment != uint64(m.Victim) {
+		if !ok || e.Segment != uint64(m.Victim) && e.Location != (index.Location{}) {
 			return nil
 		}
-		out.AddLive(e.Segment, -int64(e.Share()))
-		e.Location = places[i].Loc
-		out.AddLive(e.Segment, int64(e.Share()))
+		place(out, &e, places[i].Loc)
 		out.SetEntry(ids[i], e)
 		return nil
 	})
 }
 
-// MarkLost records that the bytes of ids can not be read where their entries
+// MarkLost records that the bytes of ids could not be read where their entries
 // say. Takes then treat them as absent, and the next one that brings such a
-// page heals it.
+// page heals it. What could not be read may be readable again, so the place
+// stays, is tried by every read, and keeps its segment alive.
 func (c *Counter) MarkLost(ids []chunk.ID) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
@@ -310,7 +347,6 @@ func (c *Counter) MarkLost(ids []chunk.ID) error {
 		if !ok || e.Lost {
 			return nil
 		}
-		out.AddLive(e.Segment, -int64(e.Share()))
 		e.Lost = true
 		out.SetEntry(sorted[i], e)
 		c.stats.Lost++
@@ -320,6 +356,48 @@ func (c *Counter) MarkLost(ids []chunk.ID) error {
 		return err
 	}
 	return out.Commit()
+}
+
+// Abandon takes their places from ids that could not be read even when their
+// segment was cleaned, so that it can be put aside. They are lost.
+func (c *Counter) Abandon(ids []chunk.ID) error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if err := c.idx.Untrusted(); err != nil {
+		return err
+	}
+	out := c.idx.NewBatch()
+	sorted := toIndex(ids)
+	err := c.idx.GetSorted(sorted, func(i int, e index.Entry, ok bool) error {
+		if !ok {
+			return nil
+		}
+		if !e.Lost {
+			c.stats.Lost++
+		}
+		unplace(out, &e)
+		out.SetEntry(sorted[i], e)
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	return out.Commit()
+}
+
+// unplace takes an entry's place away: it is lost until it gets another.
+func unplace(out *index.Batch, e *index.Entry) {
+	if share := e.Share(); share > 0 {
+		out.AddLive(e.Segment, -int64(share))
+	}
+	e.Location, e.Lost = index.Location{}, true
+}
+
+// place gives an entry a place.
+func place(out *index.Batch, e *index.Entry, at index.Location) {
+	unplace(out, e)
+	e.Location, e.Lost = at, false
+	out.AddLive(e.Segment, int64(e.Share()))
 }
 
 func toIndex(ids []chunk.ID) []index.ID {
@@ -382,15 +460,11 @@ func (c *Counter) setCount(out *index.Batch, id chunk.ID, e index.Entry, ok bool
 	}
 	gone := !ok || e.Lost || !c.alive(e.Segment)
 	if gone && delta > 0 {
-		if ok && !e.Lost {
-			out.AddLive(e.Segment, -int64(e.Share()))
-		}
 		e.Node = node
 		if p, found := c.store.Placed(id); found {
-			e.Location, e.Lost = p.Loc, false
-			out.AddLive(e.Segment, int64(e.Share()))
-		} else {
-			e.Lost = true
+			place(out, &e, p.Loc)
+		} else if !e.Lost {
+			unplace(out, &e)
 			c.stats.Lost++
 			c.log.Error("named but not stored", "chunk", id.String())
 		}

@@ -3,6 +3,7 @@ package gc
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/internal/seglog"
@@ -80,16 +81,8 @@ func (c *Counter) dropStep(ctx context.Context, key string, next *runs, r *run) 
 	} else {
 		r.cursor = at
 	}
-	if len(next.list) == 0 {
-		out.DeleteState([]byte(key))
-	} else {
-		out.PutState([]byte(key), next.encode())
-	}
-	if err := out.Commit(); err != nil {
-		return false, err
-	}
-	c.know(key, next)
-	return finished, nil
+	c.putRuns(out, key, next)
+	return finished, out.Commit()
 }
 
 // recount hands each introduction of rs to add: together they are what the
@@ -122,22 +115,15 @@ func (rs *runs) recount(ctx context.Context, g manifest.Getter, add func(chunk.I
 	return nil
 }
 
-// RecordAt says where a canister's newest applied record lies.
-func (c *Counter) RecordAt(key []byte) (seq uint64, loc seglog.Loc, ok bool) {
+// recordsIn lists the canisters whose newest record lies in a segment.
+func (c *Counter) recordsIn(segment seglog.SegmentID) (keys []string) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	w, ok := c.where[string(key)]
-	return w.seq, w.loc, ok
-}
-
-// recordIn tells whether the newest record of any canister lies in a segment.
-func (c *Counter) recordIn(segment seglog.SegmentID) bool {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for _, w := range c.where {
+	for key, w := range c.where {
 		if w.loc.Segment == segment {
-			return true
+			keys = append(keys, key)
 		}
 	}
-	return false
+	slices.Sort(keys)
+	return keys
 }

@@ -55,13 +55,13 @@ func TestStateFormatDoc(t *testing.T) {
 			fields = append(fields, strings.TrimSpace(cells[1]))
 		}
 	}
-	want := []string{"field", "version", "record sequence", "partial", "runs", "incarnation", "detached", "dropping", "cursor", "versions", "counter", "root", "dying"}
+	want := []string{"field", "version", "record sequence", "damaged", "partial", "runs", "incarnation", "detached", "dropping", "cursor", "versions", "counter", "root", "dying"}
 	if fmt.Sprint(fields) != fmt.Sprint(want) {
 		t.Fatalf("the document lists %q", fields)
 	}
 	rs := fromRecord(&record.Record{Seq: 5, Incarnation: 6, Head: id(7)})
 	place := manifest.Place{}.Encode()
-	b := []byte{runsVersion, 5, 0, 1, 6, 0, 0, byte(len(place))}
+	b := []byte{runsVersion, 5, 0, 0, 1, 6, 0, 0, byte(len(place))}
 	b = append(b, place...)
 	b = append(b, 1)
 	b = binary.BigEndian.AppendUint64(b, headLocal)

@@ -80,9 +80,7 @@ func (c *Counter) Destroy() (destroyed int, err error) {
 				return nil
 			}
 			out.DeleteEntry(sorted[i])
-			if !e.Lost {
-				out.AddLive(e.Segment, -int64(e.Share()))
-			}
+			unplace(out, &e)
 			destroyed++
 			return nil
 		})

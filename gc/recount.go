@@ -23,13 +23,16 @@ type Rebuilder interface {
 // Rebuild counts, from its newest readable record alone, what a canister
 // introduces, and enters record and counting state. Nodes that can not be read
 // are handed to bad; what lies below them is not counted, and neither will its
-// drop count it.
-func Rebuild(ctx context.Context, rb Rebuilder, g manifest.Getter, key []byte, at index.Record, bad func(id chunk.ID, err error)) error {
+// drop count it. damaged is the sequence of a newer record that can not be read,
+// or 0; with it the canister is counted, so that nothing of it is destroyed, and
+// not served.
+func Rebuild(ctx context.Context, rb Rebuilder, g manifest.Getter, key []byte, at index.Record, damaged uint64, bad func(id chunk.ID, err error)) error {
 	rec, err := record.Decode(at.Payload)
 	if err != nil {
 		return err
 	}
 	rs := fromRecord(rec)
+	rs.damaged = damaged
 	add := func(id chunk.ID, node bool) error { return rb.AddCount(index.ID(id), 1) }
 	if err := rs.recount(ctx, g, add, func(_ manifest.Place, id chunk.ID, err error) { bad(id, err) }); err != nil {
 		return fmt.Errorf("canister %x: %w", key, err)
@@ -40,10 +43,15 @@ func Rebuild(ctx context.Context, rb Rebuilder, g manifest.Getter, key []byte, a
 	if err := rb.AddLive(at.Segment, int64(at.Length)); err != nil {
 		return err
 	}
-	if len(rs.list) == 0 {
+	if rs.empty() {
 		return nil
 	}
 	return rb.PutState(key, rs.encode())
+}
+
+// RebuildDamaged notes a canister of which no record can be read at all.
+func RebuildDamaged(rb Rebuilder, key []byte, damaged uint64) error {
+	return rb.PutState(key, (&runs{damaged: damaged}).encode())
 }
 
 // Compare recomputes every count, as of now, and hands what differs from the

@@ -45,12 +45,15 @@ type progress struct {
 // index beside the counts it explains.
 type runs struct {
 	recordSeq uint64 // of the last record applied in full
-	partial   *progress
-	list      []run
+	// damaged is the sequence of a newer record that can not be read, 0 if there
+	// is none. Until a newer one comes the canister is not served.
+	damaged uint64
+	partial *progress
+	list    []run
 }
 
 func (rs *runs) clone() *runs {
-	c := &runs{recordSeq: rs.recordSeq, list: make([]run, len(rs.list))}
+	c := &runs{recordSeq: rs.recordSeq, damaged: rs.damaged, list: make([]run, len(rs.list))}
 	for i, r := range rs.list {
 		r.versions = append([]version(nil), r.versions...)
 		c.list[i] = r
@@ -80,6 +83,9 @@ var errPlan = errors.New("record does not follow from the one before it")
 func plan(have *runs, rec *record.Record) (*runs, []manifest.Change, error) {
 	next := have.clone()
 	next.recordSeq = rec.Seq
+	if rec.Seq > next.damaged {
+		next.damaged = 0
+	}
 	var changes []manifest.Change
 
 	named := map[uint64]record.Snapshot{}
@@ -229,6 +235,9 @@ func (rs *runs) dying(read func(local uint64) bool) (waiting, blocked int) {
 	return waiting, blocked
 }
 
+// empty tells whether there is nothing to remember of the canister.
+func (rs *runs) empty() bool { return len(rs.list) == 0 && rs.damaged == 0 }
+
 // waiting counts the versions that wait for their drop.
 func (rs *runs) waiting() int {
 	n, _ := rs.dying(func(uint64) bool { return false })
@@ -270,6 +279,7 @@ var errRuns = errors.New("malformed counting state")
 func (rs *runs) encode() []byte {
 	b := []byte{runsVersion}
 	b = binary.AppendUvarint(b, rs.recordSeq)
+	b = binary.AppendUvarint(b, rs.damaged)
 	if rs.partial == nil {
 		b = append(b, 0)
 	} else {
@@ -312,7 +322,7 @@ func decodeRuns(in []byte) (*runs, error) {
 	if d.byte() != runsVersion {
 		return nil, fmt.Errorf("%w: version", errRuns)
 	}
-	rs := &runs{recordSeq: d.uvarint()}
+	rs := &runs{recordSeq: d.uvarint(), damaged: d.uvarint()}
 	if d.byte() == 1 {
 		rs.partial = &progress{recordSeq: d.uvarint(), op: int(d.uvarint()), place: d.place()}
 	}

@@ -1,0 +1,353 @@
+package engine_test
+
+import (
+	"bytes"
+	"encoding/binary"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/zeebo/blake3"
+
+	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/engine"
+	"github.com/snapstore/snapstore/internal/seglog"
+	"github.com/snapstore/snapstore/internal/testkit"
+	"github.com/snapstore/snapstore/internal/testkit/drive"
+)
+
+func raw(o *engine.Options) { o.NoCompression = true }
+
+// pageID names a content as the store does.
+func pageID(c testkit.Content) engine.Root { return chunk.Sum(c.Bytes(engine.PageSize)) }
+
+// rot flips a bit in the stored bytes of a page and returns the segment's file.
+func rot(t *testing.T, r *drive.Run, c testkit.Content) {
+	t.Helper()
+	e, ok, err := r.E.Entry(pageID(c))
+	if err != nil || !ok {
+		t.Fatalf("content %d is not stored: %v", c, err)
+	}
+	want := c.Bytes(engine.PageSize)
+	file := "store/log/" + seglog.SegmentID(e.Segment).String() + ".seg"
+	found := false
+	err = r.Disk.Edit(file, func(p []byte) {
+		frame := p[e.Offset:min(len(p), int(e.Offset+e.Length))]
+		if i := bytes.Index(frame, want); i >= 0 {
+			frame[i+1234] ^= 0x20
+			found = true
+		}
+	})
+	if err != nil || !found {
+		t.Fatalf("content %d is not in %s at %d as it is: %v", c, file, e.Offset, err)
+	}
+}
+
+// A load whose differences hold damage is refused, with all names, and changes
+// nothing; a take that brings the pages heals it.
+func TestDamageInTheWayOfALoad(t *testing.T) {
+	r := newRun(t, raw)
+	do(t, r, create(0), resize(0, wasm, 60*4096), fill(0, wasm, 0, contents(2, 50)...), resize(0, stable, 4096), fill(0, stable, 0, 1000), take(0))
+	do(t, r, fill(0, wasm, 16, contents(200, 32)...), checkpoint(0), op(testkit.Reopen))
+	rot(t, r, 32) // page 30
+	do(t, r, fill(0, wasm, 0, 555), resize(0, wasm, 70*4096))
+	before := r.M
+	id := drive.SnapshotID(0, 0)
+	c := must(r.E.Canister(id.Canister))
+	_, err := c.Load(bg, id, engine.LoadOptions{})
+	var ce *engine.CorruptionError
+	if !errors.As(err, &ce) || !errors.Is(err, engine.ErrCorrupt) {
+		t.Fatalf("load says %v", err)
+	}
+	if ce.Canister != id.Canister.String() || ce.Snapshot != id.String() || ce.Section != "wasm-memory" || ce.ID.IsZero() || ce.Segment == 0 {
+		t.Errorf("the error names %+v", ce)
+	}
+	// A damaged frame takes its neighbours along: the page is one of its group.
+	if ce.Page < 16 || ce.Page >= 32 || ce.ID != pageID(testkit.Content(ce.Page+2)) {
+		t.Errorf("page %d, chunk %v", ce.Page, ce.ID)
+	}
+	if err := r.Compare(); err == nil || !errors.Is(err, engine.ErrCorrupt) {
+		t.Fatalf("reading the snapshot says %v", err)
+	}
+	// Nothing changed: neither memory nor what is durable.
+	now := *r.M.Canisters[0]
+	now.Snapshots = nil
+	if r.M != before {
+		t.Fatal("the model moved")
+	}
+	p := make([]byte, 70*4096)
+	must(must(c.Memory(engine.WasmMemory)).ReadAt(p, 0))
+	want := make([]byte, len(p))
+	now.Live.Sections[wasm].ReadAt(want, 0)
+	if !bytes.Equal(p, want) {
+		t.Error("a load that was refused changed memory")
+	}
+	if got := must(c.Info()); got.Sequence != 3 {
+		t.Errorf("a load that was refused wrote a record: %+v", got)
+	}
+	named := 0
+	for problem, err := range r.E.Verify(bg, engine.VerifyOptions{}) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		if problem.Kind == engine.ProblemPage && problem.Snapshot == id && problem.File != "" {
+			named++
+		}
+	}
+	if named == 0 {
+		t.Error("verify does not name the page")
+	}
+	// The pages come again, and with them the snapshot.
+	do(t, r, create(1), resize(1, wasm, 60*4096), fill(1, wasm, 5, contents(2, 50)...), take(1))
+	if err := r.Compare(); err != nil {
+		t.Fatalf("not healed: %v", err)
+	}
+	do(t, r, load(0, 0, 0), op(testkit.Compare), op(testkit.Reopen), op(testkit.Compare))
+	// What lay in the damaged frame is kept aside when its segment goes.
+	if err := r.CheckGC(bg); err != nil && !strings.Contains(err.Error(), "Kind:log") {
+		t.Fatal(err)
+	}
+	do(t, r, op(testkit.Compare), op(testkit.DropIndex), op(testkit.Compare))
+}
+
+// A disk that could not be read for a while is no reason to lose what is on it:
+// not even when the segment is cleaned and dropped afterwards.
+func TestReadErrorsThatPass(t *testing.T) {
+	r := newRun(t, raw)
+	do(t, r, create(0), resize(0, wasm, 60*4096), fill(0, wasm, 0, contents(2, 50)...), take(0), op(testkit.Reopen))
+	r.FS.Inject(&testkit.Fault{Kind: testkit.OpRead, Under: "store/log"})
+	if err := r.Compare(); err == nil {
+		t.Fatal("nothing was read")
+	}
+	r.FS.Inject()
+	if err := r.Compare(); err != nil {
+		t.Fatalf("with the disk mended: %v", err)
+	}
+	// Most of the segment dies, so that it is cleaned.
+	do(t, r, fill(0, wasm, 0, contents(500, 50)...), fill(0, wasm, 40, contents(42, 10)...), take(0), remove(0, 0))
+	must(r.E.GC(bg, engine.GCOptions{}))
+	if err := r.Compare(); err != nil {
+		t.Fatalf("after cleaning: %v", err)
+	}
+	do(t, r, op(testkit.Reopen), op(testkit.GC), op(testkit.DropIndex))
+	check(t, r, drive.Rebuild)
+}
+
+// busyStore is a closed store with a bit of everything in it.
+func busyStore(t *testing.T, change func(*engine.Options)) *drive.Run {
+	t.Helper()
+	r := newRun(t, change)
+	do(t, r, create(0), create(1), create(2), resize(0, wasm, 70*4096), resize(1, wasm, 70*4096), resize(2, stable, 5000))
+	for i := range 4 {
+		do(t, r, fill(0, wasm, uint64(10*i), contents(testkit.Content(40*i+2), 30)...), take(0))
+		do(t, r, fill(1, wasm, uint64(12*i), contents(testkit.Content(40*i+3), 20)...), checkpoint(1))
+	}
+	do(t, r, take(1), remove(0, 1), op(testkit.GC), take(2), load(2, 0, 0), destroy(2), fill(1, wasm, 3, 9, 0, 9), take(1))
+	if err := r.E.FlushIndex(); err != nil {
+		t.Fatal(err)
+	}
+	// A flip in the very last batch can not be told from one that was never
+	// synced, so the last one brings nothing.
+	do(t, r, fill(0, wasm, 60, 999), checkpoint(0), checkpoint(0))
+	return r
+}
+
+// Any bit of any file may flip: what is read is right or an error names the
+// damage, and nothing is missing without a word.
+func TestBitFlips(t *testing.T) {
+	n := int(number(t, "SNAPSTORE_FLIPS", 150))
+	r := busyStore(t, nil)
+	var disks []*testkit.Disk
+	disks = append(disks, r.Disk.Crash(100, nil)) // as a crash leaves it
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	disks = append(disks, r.Disk)
+	var total drive.Degraded
+	refused, harmless := 0, 0
+	for _, seed := range seeds(t, 1, uint64(n)) {
+		rng := rand.New(rand.NewPCG(seed, 6))
+		disk := disks[rng.IntN(2)].Crash(100, nil)
+		files := disk.Files("store")
+		file := files[rng.IntN(len(files))]
+		if rng.IntN(2) == 0 { // half of them in the log, which is most of the store
+			logs := disk.Files("store/log")
+			file = logs[rng.IntN(len(logs))]
+		}
+		where := ""
+		if err := disk.Edit(file, func(p []byte) {
+			if len(p) > 0 {
+				bit := rng.IntN(8 * len(p))
+				p[bit/8] ^= 1 << (bit % 8)
+				where = fmt.Sprintf("bit %d of byte %d of %s", bit%8, bit/8, file)
+			}
+		}); err != nil {
+			t.Fatal(err)
+		}
+		cfg := r.Config
+		rebuild := rng.IntN(3) == 0
+		cfg.Options = func(o *engine.Options) {
+			r.Config.Options(o)
+			o.RebuildIndex = rebuild
+		}
+		c := drive.Resume(cfg, disk, r.M)
+		d, opened, err := c.CompareDamaged()
+		switch {
+		case err != nil:
+			t.Fatalf("SNAPSTORE_SEED=%d: %s: %v", seed, where, err)
+		case !opened:
+			refused++
+		case d == drive.Degraded{}:
+			harmless++
+		}
+		total.Canisters += d.Canisters
+		total.Snapshots += d.Snapshots
+		total.Heads += d.Heads
+		// A second open finds the same, or less.
+		again := drive.Resume(cfg, disk, r.M)
+		if d2, _, err := again.CompareDamaged(); err != nil {
+			t.Fatalf("SNAPSTORE_SEED=%d: %s, opened again: %v", seed, where, err)
+		} else if d2 != d {
+			t.Errorf("SNAPSTORE_SEED=%d: %s: degraded %+v, opened again %+v", seed, where, d, d2)
+		}
+	}
+	t.Logf("%d flips: %d harmless, %d stores refused with a reason; degraded %+v", n, harmless, refused, total)
+}
+
+// A canister that writes frames of this very store into its pages, at every
+// place where a frame can be, gets nothing out of a header that is lost.
+func TestFramesInPages(t *testing.T) {
+	r := newRun(t, raw)
+	do(t, r, create(0), create(1), resize(1, wasm, 20*4096), fill(1, wasm, 0, contents(2, 20)...), take(1), checkpoint(1))
+	// Everything that is in the log so far, and ROOT with the key, goes into the
+	// memory of a canister, at every offset that a frame can have.
+	var echo []byte
+	for _, f := range append(r.Disk.Files("store/log"), "store/ROOT-A") {
+		p := must(r.Disk.Bytes(f))
+		for len(p) >= 64 && len(echo) < 60*4096 {
+			if binary.LittleEndian.Uint32(p) != 0 {
+				echo = append(echo, p[:64]...)
+			}
+			p = p[64:]
+		}
+	}
+	c := must(r.E.Canister(drive.Canister(0)))
+	m := must(c.Memory(engine.WasmMemory))
+	if err := m.Resize(uint64(len(echo))); err != nil {
+		t.Fatal(err)
+	}
+	must(m.WriteAt(echo, 0))
+	hostile := must(c.Take(bg, engine.TakeOptions{})).ID
+	do(t, r, fill(1, wasm, 3, contents(300, 10)...), take(1))
+	victims := list(t, r.E, drive.Canister(1))
+	right := map[engine.SnapshotID][]byte{hostile: echo}
+	for _, id := range victims {
+		right[id] = content(t, r.E, id, engine.WasmMemory)
+	}
+	var frames []seglog.Loc
+	for f, err := range r.E.Log().Scan(bg) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		frames = append(frames, f.Loc)
+	}
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for i, loc := range frames {
+		disk := r.Disk.Crash(100, nil)
+		err := disk.Edit("store/log/"+loc.Segment.String()+".seg", func(p []byte) { p[int(loc.Offset)+i%64] ^= 1 << (i % 8) })
+		if err != nil {
+			t.Fatal(err)
+		}
+		for _, rebuild := range []bool{false, true} {
+			e, err := engine.Open("store", &engine.Options{FS: disk.Mount(), RebuildIndex: rebuild, NoBackground: true, Ballast: -1})
+			if err != nil {
+				t.Fatalf("frame %v: %v", loc, err)
+			}
+			for id, want := range right {
+				err := readAll(e, id, want)
+				if err != nil && !errors.Is(err, engine.ErrCorrupt) && !errors.Is(err, engine.ErrDamaged) {
+					t.Errorf("frame %v, rebuild %t: %v: %v", loc, rebuild, id, err)
+				}
+			}
+			e.Close()
+		}
+	}
+}
+
+var errDiffers = errors.New("other bytes than were stored")
+
+func readAll(e *engine.Engine, id engine.SnapshotID, want []byte) error {
+	s, err := e.Snapshot(bg, id)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	sec, err := s.Section(engine.WasmMemory)
+	if err != nil {
+		return err
+	}
+	var b bytes.Buffer
+	if _, err := sec.WriteTo(&b); err != nil {
+		return err
+	}
+	if !bytes.Equal(b.Bytes(), want) {
+		return errDiffers
+	}
+	return nil
+}
+
+// A store of a newer version is refused by name, and left as it is.
+func TestNewerFormat(t *testing.T) {
+	r := newRun(t, nil)
+	do(t, r, create(0), take(0))
+	if err := r.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{"store/ROOT-A", "store/ROOT-B"} {
+		err := r.Disk.Edit(name, func(p []byte) {
+			binary.LittleEndian.PutUint32(p[8:], 1000)
+			body := p[:len(p)-32]
+			sum := blake3.Sum256(body)
+			copy(p[len(body):], sum[:])
+		})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := image(t, r.Disk)
+	if _, err := engine.Open("store", &engine.Options{FS: r.Disk.Mount(), RebuildIndex: true}); !errors.Is(err, engine.ErrNewerFormat) {
+		t.Fatalf("open says %v", err)
+	}
+	if !slices.Equal(before, image(t, r.Disk)) {
+		t.Error("a store of a newer version was changed")
+	}
+}
+
+// image lists all files with a hash of their content, but for the lock.
+func image(t *testing.T, d *testkit.Disk) (out []string) {
+	t.Helper()
+	for _, f := range d.Files("") {
+		if !strings.HasSuffix(f, "LOCK") {
+			out = append(out, fmt.Sprintf("%s %x", f, blake3.Sum256(must(d.Bytes(f)))))
+		}
+	}
+	return out
+}
+
+// A store that is open is locked, for this process and for others.
+func TestSecondOpen(t *testing.T) {
+	r := newRun(t, nil)
+	if _, err := engine.Open("store", &engine.Options{FS: r.Disk.Mount()}); !errors.Is(err, engine.ErrLocked) {
+		t.Errorf("another process: %v", err)
+	}
+	if _, err := engine.Open("store", &engine.Options{FS: r.FS}); !errors.Is(err, engine.ErrLocked) {
+		t.Errorf("the same process: %v", err)
+	}
+	do(t, r, create(0), op(testkit.Kill), take(0))
+	check(t, r, drive.Rebuild)
+}
