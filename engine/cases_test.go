@@ -99,6 +99,7 @@ func op(name testkit.OpName) testkit.Op { return testkit.Op{Name: name} }
 // Histories that failed once, as short as they could be made.
 func TestHistoriesThatFailedOnce(t *testing.T) {
 	broken := testkit.Op{Name: testkit.Break, Fault: testkit.Fault{Kind: testkit.Mutating, After: 1}}
+	unsynced := testkit.Op{Name: testkit.Break, Fault: testkit.Fault{Kind: testkit.OpSync, Under: "store/log", After: 1}}
 	upload := testkit.Op{Name: testkit.BeginUpload, C: 2, Replace: testkit.NoSnapshot, Sizes: map[testkit.Section]uint64{stable: 24500}}
 	uploaded := testkit.Op{Name: testkit.WriteUpload, C: 2, Local: 0, Section: stable, Spans: []testkit.Span{{Off: 4096, Len: 4096, Content: 238}}}
 	for name, h := range map[string]struct {
@@ -110,6 +111,8 @@ func TestHistoriesThatFailedOnce(t *testing.T) {
 		"a record after a rebuild":                 {ops: []testkit.Op{create(2), take(2), op(testkit.DropIndex), take(2), take(2)}},
 		"a sync that failed at close, believed at open": {faulty: true, ops: []testkit.Op{
 			create(2), broken, op(testkit.Reopen), {Name: testkit.PowerLoss, Seed: 863070695462502818}}},
+		"a sync that failed at close, believed by ROOT": {faulty: true, ops: []testkit.Op{
+			create(0), unsynced, take(0), op(testkit.Reopen), {Name: testkit.PowerLoss, Seed: 12760202756262015732}}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := quietly(nil)

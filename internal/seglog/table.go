@@ -192,8 +192,14 @@ func (l *Log) sealRetired(spare bool) error {
 	if ro != nil {
 		return ro
 	}
+	var failed error
 	for _, s := range retired {
-		l.sealSegment(s)
+		failed = errors.Join(failed, l.sealSegment(s))
+	}
+	if l.finishing && failed != nil {
+		// The last batch was to be synced with its segment. ROOT must not take
+		// for proved what was not.
+		return failed
 	}
 	l.rootMu.Lock()
 	defer l.rootMu.Unlock()
@@ -207,8 +213,9 @@ func (l *Log) sealRetired(spare bool) error {
 }
 
 // sealSegment ends a segment with a directory and syncs it, or ends it where
-// it was last synced if that fails. Nobody appends to it any more.
-func (l *Log) sealSegment(s *segment) {
+// it was last synced if that fails now, and says why. Nobody appends to it any
+// more.
+func (l *Log) sealSegment(s *segment) (err error) {
 	s.ioMu.Lock()
 	defer s.ioMu.Unlock()
 	l.mu.RLock()
@@ -216,7 +223,6 @@ func (l *Log) sealSegment(s *segment) {
 	l.mu.RUnlock()
 	state, size, dirAt := stateSealed, s.off, s.off
 	if failed == nil && s.off > 0 {
-		var err error
 		if size, err = l.writeDirectory(s); err != nil {
 			failed = err
 			l.log.Warn("segment could not be sealed; it ends where it was last synced", "file", s.path, "err", err)
@@ -233,10 +239,11 @@ func (l *Log) sealSegment(s *segment) {
 	s.close(state)
 	l.mu.Unlock()
 	// Gives back blocks that were reserved or withdrawn; ROOT has the length.
-	if err := errors.Join(truncate(s.file, size), s.file.Close()); err != nil {
-		l.log.Warn("close segment", "file", s.path, "err", err)
+	if cerr := errors.Join(truncate(s.file, size), s.file.Close()); cerr != nil {
+		l.log.Warn("close segment", "file", s.path, "err", cerr)
 	}
 	s.file = nil
+	return err
 }
 
 // writeDirectory appends the directory and syncs the segment. ioMu is held.
