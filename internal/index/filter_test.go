@@ -252,7 +252,15 @@ func TestFilterNeverDeniesWhileItIsBuilt(t *testing.T) {
 					t.Errorf("%v is denied", id)
 					return
 				}
-				if n := int(done.Load()); n > 0 {
+				n := int(done.Load())
+				if next := fresh[min(n+rng.IntN(1000), len(fresh)-1)]; k == 1 {
+					// As soon as it is in the index, it is in the filter.
+					if _, ok, err := x.GetUnfiltered(next); err != nil || ok && !x.MayContain(next) {
+						t.Errorf("%v is there and denied (%v)", next, err)
+						return
+					}
+				}
+				if n > 0 {
 					if id := fresh[rng.IntN(n)]; !x.MayContain(id) {
 						t.Errorf("%v is denied", id)
 						return

@@ -53,8 +53,11 @@ func (m *model) step(b *Batch) {
 	n := m.at
 	rng := rand.New(rand.NewPCG(m.seed, n))
 	size := 1 + rng.IntN(40)
-	if rng.IntN(8) == 0 {
+	switch rng.IntN(10) {
+	case 0:
 		size = 2000 // more than a memtable of a test takes
+	case 1, 2, 3:
+		size = rng.IntN(500) // few of which fit
 	}
 	for range size {
 		id := m.ids[rng.IntN(len(m.ids))]

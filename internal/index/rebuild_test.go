@@ -287,6 +287,13 @@ func TestCrashDuringRebuild(t *testing.T) {
 			x := rebuild(t, o.on(crash), RebuildOptions{Memory: 1}, c, 1)
 			mustClose(t, x)
 			if crashed = crash.crashed(); !crashed {
+				// A crash after all is done.
+				after := crash.mem.CrashClone(vfs.CrashCloneCfg{})
+				x := mustOpen(t, o.on(after))
+				if got := dump(t, x); got != wantNew {
+					t.Errorf("after the rebuild: %s", firstDifference(got, wantNew))
+				}
+				mustClose(t, x)
 				break
 			}
 			found := "none"
