@@ -62,8 +62,8 @@ func decodeLiveKey(key []byte) (uint64, error) {
 func appendRecordKey(dst, key []byte) []byte { return append(append(dst, kindRecord), key...) }
 func appendStateKey(dst, key []byte) []byte  { return append(append(dst, kindState), key...) }
 
-// kindSpan returns the bounds of all keys that start with prefix, for kinds
-// whose prefix is not all 0xff.
+// prefixSpan returns the bounds of all keys that start with prefix. The upper one
+// is nil, which is no bound, if prefix is all 0xff; no kind is.
 func prefixSpan(prefix []byte) (lower, upper []byte) {
 	upper = append([]byte(nil), prefix...)
 	for i := len(upper) - 1; i >= 0; i-- {
@@ -75,4 +75,5 @@ func prefixSpan(prefix []byte) (lower, upper []byte) {
 	return prefix, nil
 }
 
+// kindSpan returns the bounds of all keys of a kind.
 func kindSpan(kind byte) (lower, upper []byte) { return []byte{kind}, []byte{kind + 1} }
