@@ -455,3 +455,31 @@ func TestRealDisk(t *testing.T) {
 		}
 	}
 }
+
+// TestCloseUnsynced: Close can not sync the batch that proves the last one,
+// nor what ends the segment. ROOT must not say that it did.
+func TestCloseUnsynced(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	newStore(t, mem)
+	var fail atomic.Bool
+	fs := &faultFS{FS: mem, before: func(op fsOp) error {
+		if fail.Load() && op.segment() && op.name == "syncdata" {
+			return syscall.EIO
+		}
+		return nil
+	}}
+	l := mustStart(t, testOptions(fs))
+	mustCommit(t, l, request("k", 1, 100))
+	fail.Store(true)
+	if err := l.Close(); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("close: %v", err)
+	}
+	for _, percent := range []int{0, 50, 100} {
+		img := mem.CrashClone(vfs.CrashCloneCfg{UnsyncedDataPercent: percent, RNG: rand.New(rand.NewPCG(1, 2))})
+		l := mustStart(t, testOptions(img))
+		if got, err := contents(l); err != nil || len(got) != 1 || got[1] == nil {
+			t.Errorf("%d %%: %v %v", percent, got, err)
+		}
+		noDamage(t, l)
+	}
+}
