@@ -3,7 +3,12 @@ package chunk
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
+	"syscall"
+
+	"github.com/snapstore/snapstore/internal/index"
+	"github.com/snapstore/snapstore/internal/seglog"
 )
 
 var (
@@ -86,4 +91,17 @@ func (d damage) Unwrap() error { return d.err }
 
 func damaged(format string, args ...any) error {
 	return damage{fmt.Errorf(format, args...)}
+}
+
+// Transient tells whether err says that something could not be read just now,
+// rather than that it is damaged or not there.
+func Transient(err error) bool {
+	var frame *seglog.FrameError
+	if errors.As(err, &frame) {
+		return frame.Err != nil
+	}
+	var path *fs.PathError
+	var errno syscall.Errno
+	return errors.As(err, &path) || errors.As(err, &errno) ||
+		errors.Is(err, seglog.ErrClosed) || errors.Is(err, index.ErrClosed) || errors.Is(err, index.ErrUntrusted)
 }

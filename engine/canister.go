@@ -102,6 +102,9 @@ func (e *Engine) createCanister(ctx context.Context, id CanisterID) (*Canister, 
 		return nil, err
 	}
 	defer ent.unlock()
+	if e.closing.Load() {
+		return nil, ErrClosed
+	}
 	e.mu.RLock()
 	have, damaged := ent.rec, ent.damaged
 	e.mu.RUnlock()
@@ -129,12 +132,14 @@ func (e *Engine) Canister(id CanisterID) (*Canister, error) {
 
 func (e *Engine) canister(id CanisterID) (*Canister, error) {
 	defer e.tickets.Begin()() // so that the head that is read is not destroyed
+	// Looked up under the lock that a deletion takes to close what is open, so
+	// that a deleted canister is not opened behind it.
+	e.live.Lock()
+	defer e.live.Unlock()
 	ent, rec, err := e.lookup(id)
 	if err != nil {
 		return nil, err
 	}
-	e.live.Lock()
-	defer e.live.Unlock()
 	if c := ent.live; c != nil {
 		return c, nil
 	}
@@ -310,7 +315,7 @@ func (c *Canister) Metadata() Metadata {
 
 // SetMetadata changes it. Source and time are set by takes and uploads.
 func (c *Canister) SetMetadata(m Metadata) error {
-	if _, err := (&manifest.Manifest{Meta: m}).Encode(); err != nil && m.Source != 0 {
+	if _, err := (&manifest.Manifest{Meta: m}).Encode(); err != nil {
 		return opError("set metadata", c.id, SnapshotID{}, fmt.Errorf("%w: %w", ErrInvalid, err))
 	}
 	c.gate.Lock()
@@ -318,6 +323,7 @@ func (c *Canister) SetMetadata(m Metadata) error {
 	if err := c.open(); err != nil {
 		return opError("set metadata", c.id, SnapshotID{}, err)
 	}
+	m.CertifiedData, m.Globals = slices.Clone(m.CertifiedData), slices.Clone(m.Globals)
 	c.meta = m
 	return nil
 }

@@ -54,7 +54,8 @@ type Engine struct {
 	table map[CanisterID]*entry
 	live  sync.Mutex // guards the making of Canisters
 
-	ahead    seglog.Sequence // of an index that the log does not reach; 0 is none
+	ahead    seglog.Sequence         // of an index that the log does not reach; 0 is none
+	copies   map[string]index.Record // from an index that was given up
 	recovery recovery
 	early    earlyBatches
 	lost     lostPages
@@ -201,16 +202,22 @@ func (e *Engine) release() error {
 
 // replayLeft tells whether the next Open would have much to replay.
 func (e *Engine) replayLeft() bool {
+	if e.idx.Settled() {
+		return false
+	}
 	durable := e.idx.DurableWatermark()
 	var bytes int64
 	var segments int
 	for _, s := range e.log.Segments() {
-		if uint64(s.LastSeq) > durable || s.LastSeq == 0 && !s.Sealed {
+		if uint64(s.LastSeq) > durable {
 			bytes += s.Size
 			segments++
 		}
 	}
-	return bytes > flushAfter || segments > flushSegments
+	// Which batch bulk data belongs to is not known here, but that of this
+	// session may have to be read again.
+	w := e.log.Stats()
+	return bytes+int64(w.BulkBytes+w.MovedBytes) > flushAfter || segments > flushSegments
 }
 
 // Sequence is that of the newest durable batch: hand it to Options.MinSequence

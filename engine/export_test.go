@@ -1,6 +1,9 @@
 package engine
 
-import "github.com/snapstore/snapstore/internal/index"
+import (
+	"github.com/snapstore/snapstore/gc"
+	"github.com/snapstore/snapstore/internal/index"
+)
 
 // IndexID is the index's name for an ID.
 type IndexID = index.ID
@@ -14,3 +17,12 @@ func (e *Engine) ForgetInFilter(forget func(IndexID) bool) { e.idx.ForgetInFilte
 // SetStep changes how many changes of counts one atomic step of the index has.
 // Nothing may go on meanwhile.
 func (e *Engine) SetStep(n int) { e.counter.SetStep(n) }
+
+// HoldApplier keeps the applier between two batches until release is called.
+func (e *Engine) HoldApplier() (release func()) {
+	held, done := make(chan struct{}), make(chan struct{})
+	seq, hash := e.log.Last()
+	e.applier.Enqueue(&gc.Batch{Seq: seq, Hash: hash, Done: func() { close(held); <-done }})
+	<-held
+	return func() { close(done) }
+}

@@ -62,7 +62,7 @@ func (c *Canister) load(ctx context.Context, id SnapshotID, o LoadOptions) (Load
 	next := op.rec.Clone()
 	next.Head, next.HeadLogical = snap.Root, snap.Logical
 	if o.Host != nil {
-		next.Host = o.Host
+		next.Host = slices.Clone(o.Host)
 	}
 	if id.Canister == c.id {
 		i := slices.IndexFunc(next.Snapshots, func(s record.Snapshot) bool { return s.Local == id.Local })

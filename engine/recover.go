@@ -87,6 +87,7 @@ func (e *Engine) recover(ctx context.Context) error {
 		}
 		e.o.Logger.Warn("index is built anew", "reason", reason)
 		e.recovery.rebuilt = "it could not be brought up to date"
+		e.copies = copies(e.idx)
 		if err := e.idx.Close(); err != nil {
 			e.o.Logger.Warn("close of the index that is given up", "error", err)
 		}
@@ -100,7 +101,7 @@ func (e *Engine) recover(ctx context.Context) error {
 	}
 	e.applier = gc.NewApplier(e.counter, e.watermark(), e.o.Logger)
 	e.gc = gc.NewCollector(e.log, e.idx, e.store, e.counter, e.applier, &e.tickets, gc.CollectorOptions{
-		CleanBelow: e.o.CleanBelow, MoveCodec: e.moveCodec(), SegmentSize: e.o.SegmentSize,
+		CleanBelow: e.o.CleanBelow, MaxDebt: e.o.MaxDebt, MoveCodec: e.moveCodec(), SegmentSize: e.o.SegmentSize,
 		Reading: e.reading, Commit: e.commitMoves, Logger: e.o.Logger,
 	})
 	e.tickets.OnEnd(e.gc.Kick)
@@ -118,6 +119,21 @@ func (e *Engine) recover(ctx context.Context) error {
 	}
 	e.recovery.duration = time.Since(began)
 	return nil
+}
+
+// copies gives the records that an index has: one that has rotten in the log may
+// be whole there. An error ends the listing early and costs no more than that.
+func copies(idx *index.Index) map[string]index.Record {
+	out := map[string]index.Record{}
+	for r, err := range idx.Records() {
+		if err != nil {
+			break
+		}
+		if rec, err := record.Decode(r.Payload); err == nil && rec.Seq == r.RecordSeq {
+			out[string(r.Key)] = r.Record
+		}
+	}
+	return out
 }
 
 // catchUp reads what the index knows and applies what it has not seen.
@@ -255,9 +271,11 @@ func (e *Engine) replay(ctx context.Context) error {
 				err = e.enter(r.Key, r.Payload)
 			}
 			if err != nil {
-				e.damage(r.Key, r.RecordSeq, err)
-				b.Damaged = append(b.Damaged, gc.Record{Key: bytes.Clone(r.Key), Seq: r.RecordSeq})
-				continue
+				// What the record named would stay uncounted, and later records
+				// share it. Counting anew, from all that is there, does not.
+				err = fmt.Errorf("record %d of canister %x: %w", r.RecordSeq, r.Key, err)
+				e.idx.MarkUntrusted(err)
+				return err
 			}
 			b.Records = append(b.Records, gc.Record{Key: bytes.Clone(r.Key), Seq: r.RecordSeq, Loc: r.Loc, Payload: bytes.Clone(r.Payload), Moved: r.Moved})
 		}
@@ -410,6 +428,11 @@ func (e *Engine) damagedSeq(key string) uint64 {
 // before, which is never served.
 func (e *Engine) newestRecords(ctx context.Context, upTo seglog.Sequence) (map[string]index.Record, error) {
 	newest := map[string]index.Record{}
+	for key, r := range e.copies {
+		if err := e.enter([]byte(key), r.Payload); err == nil && e.alive(r.Segment) {
+			newest[key] = r
+		}
+	}
 	err := e.log.Replay(ctx, 0, func(in *seglog.Batch) error {
 		if in.Seq > upTo {
 			return nil

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -107,13 +108,24 @@ func (s *space) memory(section Section) (*Memory, error) {
 	}
 	m := s.sections[section]
 	if m == nil {
-		if len(s.sections) >= manifest.MaxSections {
+		if s.inUse() >= manifest.MaxSections {
 			return nil, fmt.Errorf("%d sections are the most: %w", manifest.MaxSections, ErrInvalid)
 		}
 		m = newMemory(s, SectionRoot{Section: section})
 		s.sections[section] = m
 	}
 	return m, nil
+}
+
+// inUse counts the sections that a manifest would have. The caller holds the
+// gate.
+func (s *space) inUse() (n int) {
+	for _, m := range s.sections {
+		if m.Size() > 0 {
+			n++
+		}
+	}
+	return n
 }
 
 // list names the sections in order.
@@ -226,15 +238,24 @@ func (e *Engine) buildSection(ctx context.Context, w *chunk.Writer, sec sealedSe
 		return w.AddNode(id, node)
 	}
 	base := sec.base
+	nodes := manifest.Getter(e.store)
 	if sec.low < pagesOf(base.Size) {
 		// The section was cut to less than its base and may have grown again:
 		// what lay beyond must not come back.
+		// The few nodes on the path to the cut are stored nowhere yet, and the
+		// cache may lose them.
+		cut := overlay{Getter: e.store, nodes: map[chunk.ID][]byte{}}
+		add := func(id chunk.ID, node []byte) error {
+			cut.nodes[id] = bytes.Clone(node)
+			return emit(id, node)
+		}
 		var err error
-		if base, err = manifest.NewBuilder(ctx, e.store, base, min(base.Size, sec.low*PageSize), emit).Finish(); err != nil {
+		if base, err = manifest.NewBuilder(ctx, e.store, base, min(base.Size, sec.low*PageSize), add).Finish(); err != nil {
 			return SectionRoot{}, PageStats{}, err
 		}
+		nodes = cut
 	}
-	b := manifest.NewBuilder(ctx, e.store, base, sec.size, emit)
+	b := manifest.NewBuilder(ctx, nodes, base, sec.size, emit)
 	limit := pagesOf(base.Size)
 	leaves := func(pages []uint64, out []chunk.ID) error {
 		n := 0
@@ -245,7 +266,7 @@ func (e *Engine) buildSection(ctx context.Context, w *chunk.Writer, sec sealedSe
 		if n == 0 {
 			return nil
 		}
-		return manifest.Leaves(ctx, e.store, base, pages[:n], out[:n])
+		return manifest.Leaves(ctx, nodes, base, pages[:n], out[:n])
 	}
 	st, err := w.Ingest(ctx, pageSeq(sec.pages), leaves, b.Set)
 	if err != nil {
@@ -254,6 +275,20 @@ func (e *Engine) buildSection(ctx context.Context, w *chunk.Writer, sec sealedSe
 	root, err := b.Finish()
 	root.Section = sec.m.section
 	return root, st, err
+}
+
+// overlay reads nodes that are not stored yet beside those that are.
+type overlay struct {
+	manifest.Getter
+	nodes map[chunk.ID][]byte
+}
+
+// Node implements manifest.Getter.
+func (o overlay) Node(ctx context.Context, id chunk.ID) ([]byte, error) {
+	if n, ok := o.nodes[id]; ok {
+		return n, nil
+	}
+	return o.Getter.Node(ctx, id)
 }
 
 func pageSeq(t *pageTable) iter.Seq2[uint64, []byte] {

@@ -83,7 +83,9 @@ func (e *Engine) Stats() Stats {
 		if c == nil {
 			continue
 		}
-		c.gate.RLock()
+		if !c.gate.TryRLock() {
+			continue // a load or a seal is under way: not worth waiting for
+		}
 		for _, m := range c.sections {
 			s.DirtyPages += m.DirtyPages()
 		}

@@ -2,8 +2,8 @@ package engine
 
 import (
 	"context"
-	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/snapstore/snapstore/chunk"
@@ -53,7 +53,7 @@ func (c *Canister) take(ctx context.Context, o TakeOptions) (TakeResult, error) 
 		o.TakenAt = time.Now()
 	}
 	if o.Host != nil {
-		next.Host = o.Host
+		next.Host = slices.Clone(o.Host)
 	}
 	b, pause, err := op.build(ctx, c, next, manifest.SourceTaken, o.TakenAt)
 	if err != nil {
@@ -124,7 +124,7 @@ func (c *Canister) checkpoint(ctx context.Context, host []byte) (CheckpointResul
 	defer op.end()
 	next := op.rec.Clone()
 	if host != nil {
-		next.Host = host
+		next.Host = slices.Clone(host)
 	}
 	// Nobody took it, at no time: equal states have equal roots.
 	b, pause, err := op.build(ctx, c, next, manifest.SourceNone, time.Unix(0, 0))
@@ -262,13 +262,21 @@ func (op *operation) end() {
 // payDebt holds a new operation back while more waits for gc than the options
 // allow, unless readers hold it.
 func (e *Engine) payDebt(ctx context.Context) error {
-	over := func() (bool, error) {
-		d := e.gc.RecentDebt()
-		free := d.Backlog.Versions - d.Backlog.Held
-		return d.Bytes > e.o.MaxDebt || free > e.o.MaxDrops, nil
+	over := func() bool {
+		if e.gc.RecentDebt() > e.o.MaxDebt {
+			return true
+		}
+		if e.counter.Waiting() <= int64(e.o.MaxDrops) {
+			return false
+		}
+		b := e.counter.Backlog(e.reading)
+		return b.Versions-b.Held > e.o.MaxDrops
 	}
-	if ok, err := over(); err != nil || !ok {
-		return err
+	if !over() {
+		return nil
+	}
+	if e.o.NoBackground {
+		return fmt.Errorf("%w: gc only runs when it is called", ErrDebt)
 	}
 	wait, cancel := context.WithTimeout(ctx, e.o.DebtWait)
 	defer cancel()
@@ -282,11 +290,11 @@ func (e *Engine) payDebt(ctx context.Context) error {
 			return ErrDebt
 		case <-time.After(10 * time.Millisecond):
 		}
-		if ok, err := over(); err != nil || !ok {
-			return err
+		if !over() {
+			return nil
 		}
 		if err := e.idx.Untrusted(); err != nil {
-			return errors.Join(ErrDebt, err)
+			return fmt.Errorf("%w, and gc stands still until the store is opened again: %w", ErrDebt, err)
 		}
 	}
 }

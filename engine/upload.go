@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 	"time"
 
 	"github.com/snapstore/snapstore/internal/record"
@@ -50,7 +51,7 @@ func (c *Canister) upload(ctx context.Context, meta Metadata, sections []UploadS
 		return nil, err
 	}
 	if o.Host != nil {
-		next.Host = o.Host
+		next.Host = slices.Clone(o.Host)
 	}
 	id := SnapshotID{Canister: c.id, Local: next.NextLocal}
 	u := newUpload(c, id)

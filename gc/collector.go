@@ -9,6 +9,7 @@ import (
 	"slices"
 	"sync"
 	"sync/atomic"
+	"syscall"
 	"time"
 
 	"github.com/snapstore/snapstore/chunk"
@@ -29,6 +30,8 @@ type CollectorOptions struct {
 	CleanBelow float64
 	// MoveCodec recompresses what is moved: it has survived, so it is cold.
 	MoveCodec chunk.Codec
+	// MaxDebt is how many reclaimable bytes may wait before operations do.
+	MaxDebt int64
 	// SegmentSize is that of a full segment, to tell small ones.
 	SegmentSize int64
 	// Reading says whether a snapshot of a canister is held by a reader.
@@ -49,12 +52,17 @@ type Collector struct {
 	applier *Applier
 	tickets *Tickets
 
-	pass   sync.Mutex // held by the pass that works
-	kick   chan struct{}
-	life   context.Context // ends at Close
-	stop   context.CancelFunc
-	done   sync.WaitGroup
-	totals totals
+	pass sync.Mutex // held by the pass that works
+	// suspected is the ticket up to which operations must have ended before the
+	// counter's suspects may be destroyed; kept over passes, since there may
+	// never be a moment without an operation.
+	suspecting bool
+	suspected  Ticket
+	kick       chan struct{}
+	life       context.Context // ends at Close
+	stop       context.CancelFunc
+	done       sync.WaitGroup
+	totals     totals
 
 	// sizes is the last look at the segments, which costs too much for every
 	// operation; it may be a few moments old.
@@ -167,9 +175,13 @@ func (g *Collector) background(ctx context.Context) error {
 		return err
 	}
 	if g.worthFlush() {
-		if err := g.idx.Flush(); err != nil {
+		if err := g.flush(); err != nil {
 			return err
 		}
+	}
+	// What needs no space first: on a full disk it is what makes some.
+	if err := g.releaseDead(ctx); err != nil {
+		return err
 	}
 	tried := map[seglog.SegmentID]bool{}
 	var damaged []victim
@@ -237,10 +249,13 @@ func first(all []victim, tried map[seglog.SegmentID]bool) (victim, bool) {
 // too, and returns when it is done. What a reader holds stays.
 func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 	if o.DryRun {
-		return g.report(Report{}), nil
+		return g.report(g.snapshotTotals()), nil
 	}
 	g.pass.Lock()
 	defer g.pass.Unlock()
+	if g.life.Err() != nil {
+		return Report{}, seglog.ErrClosed
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(g.life, cancel)()
@@ -271,15 +286,11 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 		return report(), err
 	}
 	progress()
+	if err := g.releaseDead(ctx); err != nil {
+		return report(), err
+	}
 	if g.wasteful() {
-		if err := g.log.Seal(ctx); err != nil {
-			return report(), err
-		}
-		// One batch more, so that no sealed segment holds the last one.
-		if _, err := g.o.Commit(ctx, &seglog.Request{Reserve: true}, &Commit{}); err != nil {
-			return report(), err
-		}
-		if err := g.waitApplied(ctx); err != nil {
+		if err := g.sealOpen(ctx); err != nil {
 			return report(), err
 		}
 	}
@@ -294,6 +305,8 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 				g.o.Logger.Warn("segment is not cleaned", "error", err)
 				continue
 			} else if err != nil {
+				// What was emptied before is given back all the same.
+				err = errors.Join(err, g.release(ctx, emptied))
 				return report(), err
 			}
 			emptied, size = append(emptied, v), size+v.size
@@ -312,6 +325,18 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 	}
 }
 
+// sealOpen closes the open segments, so that they can be cleaned too.
+func (g *Collector) sealOpen(ctx context.Context) error {
+	if err := g.log.Seal(ctx); err != nil {
+		return err
+	}
+	// One batch more, so that no sealed segment holds the last one.
+	if _, err := g.o.Commit(ctx, &seglog.Request{Reserve: true}, &Commit{}); err != nil {
+		return err
+	}
+	return g.waitApplied(ctx)
+}
+
 func (g *Collector) waitApplied(ctx context.Context) error {
 	last, _ := g.log.Last()
 	return g.applier.Wait(ctx, last)
@@ -322,13 +347,15 @@ func (g *Collector) waitApplied(ctx context.Context) error {
 func (g *Collector) emptyLimbo(ctx context.Context, wait bool) error {
 	var after chunk.ID
 	for {
-		n, next, err := g.counter.Suspect(after)
-		if err != nil || n == 0 {
-			return err
+		if !g.suspecting {
+			n, next, err := g.counter.Suspect(after)
+			if err != nil || n == 0 {
+				return err
+			}
+			after = next
+			g.suspecting, g.suspected = true, g.tickets.Now()
 		}
-		after = next
-		now := g.tickets.Now()
-		for !g.tickets.Passed(now) {
+		for !g.tickets.Passed(g.suspected) {
 			if !wait {
 				return nil // the end of the operation kicks again
 			}
@@ -339,6 +366,7 @@ func (g *Collector) emptyLimbo(ctx context.Context, wait bool) error {
 			}
 		}
 		d, err := g.counter.Destroy()
+		g.suspecting = false
 		if err != nil {
 			return err
 		}
@@ -363,8 +391,14 @@ func (g *Collector) victims(asked bool) []victim {
 	if asked {
 		durable, _ = g.idx.Watermark()
 	}
+	// Where a record is damaged the batches around it are the evidence: without
+	// them a rebuild would take an older record for the newest.
+	evidence := len(g.counter.Damaged()) > 0
 	var out, small []victim
 	for _, s := range g.log.Segments() {
+		if evidence && s.Stream == seglog.StreamCommit {
+			continue
+		}
 		if !s.Sealed || s.Busy || uint64(s.LastSeq) >= durable && s.LastSeq != 0 {
 			continue
 		}
@@ -440,6 +474,16 @@ func (g *Collector) empty(ctx context.Context, v victim) (damaged bool, err erro
 	return true, g.counter.Abandon(ids)
 }
 
+// flush makes the index durable. It is what frees segments, so on a full disk it
+// may have the room that is kept back for those who make room.
+func (g *Collector) flush() error {
+	err := g.idx.Flush()
+	if (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) && g.log.MakeRoom() {
+		err = g.idx.Flush()
+	}
+	return err
+}
+
 // release drops emptied segments, after proving for each that it is empty, and
 // making that state of the index durable. Damaged ones are kept aside.
 func (g *Collector) release(ctx context.Context, emptied []victim) error {
@@ -462,7 +506,7 @@ func (g *Collector) release(ctx context.Context, emptied []victim) error {
 	// nodes that are gone with these segments.
 	floor, _ := g.idx.Watermark()
 	if !g.idx.Settled() {
-		if err := g.idx.Flush(); err != nil {
+		if err := g.flush(); err != nil {
 			return err
 		}
 	}
@@ -511,7 +555,7 @@ func (g *Collector) worthFlush() bool {
 			waiting += s.Size - l
 		}
 	}
-	return waiting > 64<<20 && waiting > all/8
+	return waiting > 64<<20 && waiting > all/8 || waiting > g.o.MaxDebt/4
 }
 
 // Debt is what deleting has left to do.
@@ -529,13 +573,14 @@ func (g *Collector) Debt() Debt {
 	return Debt{Backlog: g.counter.Backlog(g.o.Reading), Bytes: z.debt, LogBytes: z.log, LiveBytes: z.live}
 }
 
-// RecentDebt is Debt with sizes that may be a few moments old.
-func (g *Collector) RecentDebt() Debt {
+// RecentDebt is Debt.Bytes as it was a few moments ago at most. It waits for
+// nothing.
+func (g *Collector) RecentDebt() int64 {
 	z := g.sizes.Load()
 	if z == nil || time.Since(z.at) > sizesAge {
 		z = g.look()
 	}
-	return Debt{Backlog: g.counter.Backlog(g.o.Reading), Bytes: z.debt, LogBytes: z.log, LiveBytes: z.live}
+	return z.debt
 }
 
 func (g *Collector) look() *sizes {

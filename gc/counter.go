@@ -47,8 +47,6 @@ type Batch struct {
 	Seq     seglog.Sequence
 	Hash    seglog.Hash
 	Records []Record
-	// Damaged are records that a replay found and could not read.
-	Damaged []Record
 	Moves   []Move
 	Placed  []chunk.ID
 	// Done is called once the batch is applied, or given up on because the
@@ -71,8 +69,11 @@ type Counter struct {
 	// waiting is how many versions of known are dying.
 	waiting atomic.Int64
 	limbo   *suspects
-	step    int
-	stats   CounterStats
+	// unmet are the IDs that the batch being applied has placed and that no
+	// count has entered yet.
+	unmet map[chunk.ID]struct{}
+	step  int
+	stats CounterStats
 }
 
 type recordAt struct {
@@ -145,15 +146,20 @@ func (c *Counter) Apply(ctx context.Context, b *Batch) error {
 func (c *Counter) apply(ctx context.Context, b *Batch) error {
 	deltas := newDeltas()
 	out := c.idx.NewBatch()
+	c.unmet = make(map[chunk.ID]struct{}, len(b.Placed))
+	for _, id := range b.Placed {
+		c.unmet[id] = struct{}{}
+	}
+	defer func() { c.unmet = nil }()
 	for i := range b.Records {
 		if err := c.applyRecord(ctx, &out, deltas, &b.Records[i]); err != nil {
 			return err
 		}
 	}
-	for i := range b.Damaged {
-		c.noteDamage(out, &b.Damaged[i])
-	}
 	if err := c.flushDeltas(out, deltas); err != nil {
+		return err
+	}
+	if err := c.enterUnmet(out); err != nil {
 		return err
 	}
 	if len(b.Moves) > 0 && len(b.Records) > 0 {
@@ -176,6 +182,33 @@ func (c *Counter) apply(ctx context.Context, b *Batch) error {
 	}
 	c.stats.Batches++
 	return c.idx.Untrusted()
+}
+
+// enterUnmet gives an entry to what the batch stored and did not count, in limbo:
+// until it is applied another take could meet it, and relies on finding it
+// afterwards. An entry whose bytes were lost gets the ones that came.
+func (c *Counter) enterUnmet(out *index.Batch) error {
+	ids := make([]chunk.ID, 0, len(c.unmet))
+	for id := range c.unmet {
+		ids = append(ids, id)
+	}
+	sorted := toIndex(ids)
+	return c.idx.GetSorted(sorted, func(i int, e index.Entry, ok bool) error {
+		if ok && !e.Lost && c.alive(e.Segment) {
+			return nil
+		}
+		p, found := c.store.Placed(chunk.ID(sorted[i]))
+		if !found {
+			return nil
+		}
+		if !ok {
+			e.Node = p.Node
+			out.PutLimbo(sorted[i])
+		}
+		place(out, &e, p.Loc)
+		out.SetEntry(sorted[i], e)
+		return nil
+	})
 }
 
 // applyRecord counts what a record changes. A large change is committed in
@@ -201,7 +234,10 @@ func (c *Counter) applyRecord(ctx context.Context, out **index.Batch, deltas *de
 		return fmt.Errorf("canister %x: %w", r.Key, err)
 	}
 	first, from := 0, manifest.Place{}
-	if p := have.partial; p != nil && p.recordSeq == rec.Seq {
+	if p := have.partial; p != nil {
+		if p.recordSeq != rec.Seq {
+			return fmt.Errorf("canister %x: %w: record %d was counted in part, and %d comes", r.Key, errPlan, p.recordSeq, rec.Seq)
+		}
 		first, from = p.op, p.place
 	}
 	for op := first; op < len(changes); op++ {
@@ -232,20 +268,6 @@ func (c *Counter) applyRecord(ctx context.Context, out **index.Batch, deltas *de
 	c.putRecord(*out, r)
 	c.putRuns(*out, string(r.Key), next)
 	return nil
-}
-
-// noteDamage remembers that a canister has a newer record than the one that
-// is counted, so that it is not served by the older one after the next open.
-func (c *Counter) noteDamage(out *index.Batch, r *Record) {
-	have, ok := c.known[string(r.Key)]
-	if !ok {
-		have = &runs{}
-	}
-	if r.Seq > max(have.recordSeq, have.damaged) {
-		next := have.clone()
-		next.partial, next.damaged = have.partial, r.Seq
-		c.putRuns(out, string(r.Key), next)
-	}
 }
 
 // Damaged lists the canisters whose newest record can not be read, with its
@@ -461,7 +483,12 @@ func (c *Counter) setCount(out *index.Batch, id chunk.ID, e index.Entry, ok bool
 	gone := !ok || e.Lost || !c.alive(e.Segment)
 	if gone && delta > 0 {
 		e.Node = node
+		delete(c.unmet, id)
 		if p, found := c.store.Placed(id); found {
+			if ok && e.Lost && node {
+				// What lies below it may have been left out of the counts.
+				c.idx.MarkUntrusted(fmt.Errorf("node %v was lost and is back: what it names must be counted anew", id))
+			}
 			place(out, &e, p.Loc)
 		} else if !e.Lost {
 			unplace(out, &e)

@@ -19,6 +19,9 @@ type Backlog struct {
 	Versions, Held int
 }
 
+// Waiting is how many versions wait to be dropped; it waits for nothing.
+func (c *Counter) Waiting() int64 { return c.waiting.Load() }
+
 // Backlog counts; read says whether a snapshot of a canister is being read.
 func (c *Counter) Backlog(read func(key []byte, local uint64) bool) Backlog {
 	var b Backlog
@@ -54,7 +57,7 @@ func (c *Counter) DropStep(ctx context.Context, read func(key []byte, local uint
 			continue
 		}
 		finished, err := c.dropStep(ctx, key, next, r)
-		if err != nil && ctx.Err() == nil {
+		if err != nil && ctx.Err() == nil && !chunk.Transient(err) {
 			c.idx.MarkUntrusted(err)
 		}
 		return err == nil, finished, err

@@ -191,6 +191,8 @@ func (e *NodeError) Error() string {
 func (e *NodeError) Unwrap() error { return e.Err }
 
 // halts says whether err is about the walk as a whole and not about one node.
+// That includes a read that failed and may succeed another time: what could
+// have been read must not be left out of a count.
 func halts(ctx context.Context, err error) bool {
-	return ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded)
+	return ctx.Err() != nil || errors.Is(err, context.Canceled) || errors.Is(err, context.DeadlineExceeded) || chunk.Transient(err)
 }
