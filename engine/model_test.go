@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"io"
+	"math/rand/v2"
 	"os"
 	"strconv"
 	"testing"
@@ -110,3 +111,5 @@ func history(t *testing.T, cfg drive.Config, ops int, without ...testkit.OpName)
 		}
 	}
 }
+
+func rng(seed uint64) *rand.Rand { return rand.New(rand.NewPCG(seed, 8)) }

@@ -327,7 +327,7 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 
 // sealOpen closes the open segments, so that they can be cleaned too.
 func (g *Collector) sealOpen(ctx context.Context) error {
-	if err := g.log.Seal(ctx); err != nil {
+	if err := g.withRoom(func() error { return g.log.Seal(ctx) }); err != nil {
 		return err
 	}
 	// One batch more, so that no sealed segment holds the last one.
@@ -474,12 +474,15 @@ func (g *Collector) empty(ctx context.Context, v victim) (damaged bool, err erro
 	return true, g.counter.Abandon(ids)
 }
 
-// flush makes the index durable. It is what frees segments, so on a full disk it
-// may have the room that is kept back for those who make room.
-func (g *Collector) flush() error {
-	err := g.idx.Flush()
+// flush makes the index durable.
+func (g *Collector) flush() error { return g.withRoom(g.idx.Flush) }
+
+// withRoom does a step that frees segments. On a full disk it may have the room
+// that is kept back for those who make room.
+func (g *Collector) withRoom(step func() error) error {
+	err := step()
 	if (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) && g.log.MakeRoom() {
-		err = g.idx.Flush()
+		err = step()
 	}
 	return err
 }
@@ -514,7 +517,7 @@ func (g *Collector) release(ctx context.Context, emptied []victim) error {
 	for _, v := range emptied {
 		if !v.damaged {
 			drop = append(drop, v.id)
-		} else if err := g.log.Quarantine(ctx, seglog.Sequence(floor), v.id); err != nil {
+		} else if err := g.withRoom(func() error { return g.log.Quarantine(ctx, seglog.Sequence(floor), v.id) }); err != nil {
 			return fmt.Errorf("put segment %v aside: %w", v.id, err)
 		} else {
 			g.totals.quarantined.Add(1)
@@ -525,7 +528,7 @@ func (g *Collector) release(ctx context.Context, emptied []victim) error {
 	if len(drop) == 0 {
 		return nil
 	}
-	if err := g.log.Drop(ctx, seglog.Sequence(floor), drop...); err != nil {
+	if err := g.withRoom(func() error { return g.log.Drop(ctx, seglog.Sequence(floor), drop...) }); err != nil {
 		return fmt.Errorf("drop segments %v: %w", drop, err)
 	}
 	return nil

@@ -59,6 +59,10 @@ func (b *ballast) release(l *Log) bool {
 	return true
 }
 
+// MakeRoom gives the ballast up for who works towards a Drop and does not write
+// to the log. It tells whether there was one.
+func (l *Log) MakeRoom() bool { return l.ballast.release(l) }
+
 func (b *ballast) makeLocked(l *Log) bool {
 	f, err := l.fs.Create(l.ballastPath(), writeCategory)
 	if err == nil {

@@ -133,10 +133,9 @@ func (l *Log) commitAll(items []*pending) {
 		}
 	}
 	err := l.writeBatch(items)
-	if isNoSpace(err) && l.ballast.release(l) {
-		if items = l.refuse(items, err); len(items) == 0 {
-			return
-		}
+	// Whoever may not use the reserve does not open it for others either.
+	if isNoSpace(err) && slices.ContainsFunc(items, func(p *pending) bool { return p.req.Reserve }) && l.ballast.release(l) {
+		items = l.refuse(items, err)
 		err = l.writeBatch(items)
 	}
 	if err != nil {

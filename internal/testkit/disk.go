@@ -71,7 +71,7 @@ func NewDisk() *Disk {
 }
 
 func newDir() *inode {
-	return &inode{dir: true, names: map[string]*inode{}, snames: map[string]*inode{}, from: map[string]string{}}
+	return &inode{dir: true, links: 1, names: map[string]*inode{}, snames: map[string]*inode{}, from: map[string]string{}}
 }
 
 // Mount gives a process's view of the disk.
@@ -83,6 +83,13 @@ func (d *Disk) SetCapacity(bytes int64) {
 	d.mu.Lock()
 	defer d.mu.Unlock()
 	d.capacity = bytes
+}
+
+// Capacity is what SetCapacity set.
+func (d *Disk) Capacity() int64 {
+	d.mu.Lock()
+	defer d.mu.Unlock()
+	return d.capacity
 }
 
 // Used is how many bytes files take, with what was reserved for them.

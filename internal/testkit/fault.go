@@ -64,6 +64,8 @@ type Fault struct {
 	Err error
 	// Torn lets a write leave its first half behind.
 	Torn bool
+	// Met, when not nil, is called when an operation is made to fail.
+	Met func()
 
 	met int
 }

@@ -118,6 +118,9 @@ func (f *FS) begin(kind OpKind, name string, size int) (torn bool, err error) {
 		}
 	}
 	if fault != nil {
+		if fault.Met != nil {
+			fault.Met()
+		}
 		err := fault.Err
 		if err == nil {
 			err = ErrInjected
@@ -329,7 +332,6 @@ func (f *FS) MkdirAll(name string, _ os.FileMode) error {
 		c := n.names[p]
 		if c == nil {
 			c = newDir()
-			c.links = 1
 			n.names[p] = c
 		}
 		if !c.dir {

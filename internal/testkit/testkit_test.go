@@ -169,6 +169,7 @@ func TestDiskFullAndFreed(t *testing.T) {
 		t.Error(err)
 	}
 	f.Close()
+	syncDir(t, fs, "")
 	if d.Used() != 2*blockSize {
 		t.Errorf("used %d", d.Used())
 	}

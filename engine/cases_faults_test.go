@@ -1,0 +1,250 @@
+package engine_test
+
+import (
+	"errors"
+	"fmt"
+	"syscall"
+	"testing"
+	"time"
+
+	"github.com/snapstore/snapstore/engine"
+	"github.com/snapstore/snapstore/internal/testkit"
+	"github.com/snapstore/snapstore/internal/testkit/drive"
+)
+
+// Every operation, with every single file operation failing in turn, once and
+// for ever: it succeeds or fails and changes nothing, and the store can be
+// opened once the disk is mended.
+func TestEveryFault(t *testing.T) {
+	upload := testkit.Op{Name: testkit.BeginUpload, C: 0, Replace: testkit.NoSnapshot, Sizes: map[testkit.Section]uint64{stable: 9000}}
+	for name, o := range map[string]testkit.Op{
+		"create": create(2), "destroy": destroy(0), "checkpoint": checkpoint(0), "take": take(0), "load": load(0, 0, 0),
+		"cross-load": load(1, 0, 0), "delete": remove(0, 0), "upload": upload, "gc": op(testkit.GC), "reopen": op(testkit.Reopen), "rebuild": op(testkit.DropIndex),
+	} {
+		for _, fault := range []testkit.Fault{
+			{Kind: testkit.Mutating, Times: 1, Err: syscall.EIO},
+			{Kind: testkit.Mutating, Err: syscall.EIO},
+			{Kind: testkit.OpSync, Times: 1, Err: syscall.EIO},
+			{Kind: testkit.OpWrite, Times: 1, Torn: true, Err: syscall.ENOSPC},
+		} {
+			t.Run(fmt.Sprintf("%s/%v", name, &fault), func(t *testing.T) {
+				t.Parallel()
+				everyFault(t, o, fault)
+			})
+		}
+	}
+}
+
+func everyFault(t *testing.T, o testkit.Op, fault testkit.Fault) {
+	t.Helper()
+	cfg := quietly(nil)
+	cfg.Faulty = true
+	base, err := drive.New(cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	do(t, base, create(0), create(1), resize(0, wasm, 30*4096), fill(0, wasm, 0, contents(2, 20)...), take(0), take(0), remove(0, 1))
+	do(t, base, fill(0, wasm, 0, contents(100, 10)...), checkpoint(0), fill(0, wasm, 5, contents(200, 3)...))
+	disk := base.Disk.Crash(100, nil)
+	model := base.M.Reopened()
+	base.Close()
+	for n, passed := 0, 0; passed < 2; n++ {
+		r := drive.Resume(cfg, disk.Crash(100, nil), model)
+		if err := r.Open(); err != nil {
+			t.Fatal(err)
+		}
+		do(t, r, fill(0, wasm, 5, contents(300, 3)...))
+		met := false
+		f := fault
+		f.After = n
+		f.Met = func() { met = true }
+		do(t, r, testkit.Op{Name: testkit.Break, Fault: f})
+		err := r.Do(t.Context(), o)
+		r.FS.Inject()
+		if err != nil {
+			t.Fatalf("fault %d: %v", n, err)
+		}
+		if met {
+			passed = 0
+		} else {
+			passed++
+		}
+		if r.E.Log().ReadOnly() == nil && r.E.Stats().IndexUntrusted == "" {
+			// It goes on without being opened again.
+			do(t, r, fill(0, wasm, 8, 400), op(testkit.Compare))
+		}
+		if err := r.LosePower(50, rng(uint64(n))); err != nil {
+			t.Fatalf("fault %d, then power loss: %v", n, err)
+		}
+		check(t, r, drive.Collect)
+		r.Close()
+		if n > 2000 {
+			t.Fatal("faults without end")
+		}
+	}
+}
+
+// A disk that fails under the index alone is no reason to lose or refuse
+// anything: takes and reads go on, and the next open repairs.
+func TestIndexOnAFailingDisk(t *testing.T) {
+	for _, fault := range []testkit.Fault{
+		{Kind: testkit.Mutating}, {Kind: testkit.OpSync}, {Kind: testkit.OpWrite, Torn: true}, {Kind: testkit.OpCreate, After: 1},
+		{Kind: testkit.OpRead | testkit.OpOpen}, {Kind: testkit.AnyOp, After: 3},
+	} {
+		for _, background := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%v, background %t", &fault, background), func(t *testing.T) {
+				cfg := quietly(func(o *engine.Options) { o.NoBackground = !background })
+				cfg.Faulty = true
+				r, err := drive.New(cfg)
+				if err != nil {
+					t.Fatal(err)
+				}
+				defer r.Close()
+				do(t, r, create(0), resize(0, wasm, 60*4096), fill(0, wasm, 0, contents(2, 50)...), take(0))
+				fault := fault
+				fault.Under = "store/index"
+				r.FS.Inject(&fault)
+				_ = r.E.FlushIndex() // so that it meets the fault
+				for i := range 6 {
+					before := len(r.M.Canisters[0].Snapshots)
+					if before == r.M.Limit {
+						do(t, r, remove(0, r.M.Canisters[0].Snapshots[0].Local))
+						before--
+					}
+					do(t, r, fill(0, wasm, uint64(i), contents(testkit.Content(100*i+3), 20)...), take(0))
+					if got := len(r.M.Canisters[0].Snapshots); got != before+1 {
+						t.Fatalf("take %d failed", i)
+					}
+					_ = r.E.FlushIndex()
+				}
+				if err := r.Compare(); err != nil && fault.Kind&testkit.OpRead == 0 {
+					t.Fatalf("reading with a failing index: %v", err)
+				}
+				if _, err := r.E.GC(bg, engine.GCOptions{}); err == nil && r.E.Stats().IndexUntrusted != "" {
+					t.Error("gc worked on an index that is not trusted")
+				}
+				r.FS.Inject()
+				do(t, r, op(testkit.Reopen))
+				check(t, r, drive.Rebuild)
+			})
+		}
+	}
+}
+
+// More deleted than gc may leave lying about holds takes back, for so long as
+// was asked; what readers hold does not count.
+func TestDebtLimit(t *testing.T) {
+	r := newRun(t, func(o *engine.Options) { o.MaxDrops, o.DebtWait, o.SnapshotLimit = 2, 20*time.Millisecond, 100 })
+	r.M.Limit = 100
+	do(t, r, create(0), resize(0, wasm, 40*4096))
+	var readers []*engine.Snapshot
+	for i := range 6 {
+		do(t, r, fill(0, wasm, 0, contents(testkit.Content(100*i+3), 30)...), take(0))
+		readers = append(readers, must(r.E.Snapshot(bg, drive.SnapshotID(0, uint64(i)))))
+	}
+	for i := range 6 {
+		do(t, r, remove(0, uint64(i)))
+	}
+	// All that waits is held by readers: nobody can do anything about it.
+	do(t, r, take(0), remove(0, 6))
+	for i, s := range readers {
+		want := r.M // the model has let go of it
+		_ = want
+		got := make([]byte, 30*4096)
+		must(must(s.Section(engine.WasmMemory)).ReadAt(got, 0))
+		for p, c := range contents(testkit.Content(100*i+3), 30) {
+			if string(got[p*4096:(p+1)*4096]) != string(c.Bytes(4096)) {
+				t.Fatalf("reader %d, page %d", i, p)
+			}
+		}
+		s.Close()
+	}
+	c := must(r.E.Canister(drive.Canister(0)))
+	for name, f := range map[string]func() error{
+		"take":       func() error { _, err := c.Take(bg, engine.TakeOptions{}); return err },
+		"checkpoint": func() error { _, err := c.Checkpoint(bg); return err },
+	} {
+		if err := f(); !errors.Is(err, engine.ErrDebt) {
+			t.Errorf("%s over the limit says %v", name, err)
+		}
+	}
+	if err := r.Compare(); err != nil {
+		t.Fatal(err)
+	}
+	do(t, r, op(testkit.GC), take(0))
+	check(t, r, drive.Rebuild)
+}
+
+// A store on a disk that is full refuses takes with ErrNoSpace, goes on reading,
+// deletes, collects, and takes again, without being opened anew.
+func TestFullDisk(t *testing.T) {
+	for _, background := range []bool{false, true} {
+		t.Run(fmt.Sprintf("background %t", background), func(t *testing.T) {
+			cfg := quietly(func(o *engine.Options) { o.Ballast, o.SnapshotLimit, o.NoBackground = 768<<10, 1000, !background })
+			cfg.Limit, cfg.Faulty = 1000, true
+			r, err := drive.New(cfg)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer r.Close()
+			do(t, r, create(0), create(1), resize(0, wasm, 60*4096), resize(1, wasm, 10*4096), fill(1, wasm, 0, contents(7, 9)...), take(1))
+			r.Disk.SetCapacity(r.Disk.Used() + 3<<20)
+			c := must(r.E.Canister(drive.Canister(0)))
+			for round := range 3 {
+				full := false
+				for i := 0; !full; i++ {
+					if i == 1000 {
+						t.Fatal("the disk does not get full")
+					}
+					before := r.M
+					do(t, r, fill(0, wasm, 0, contents(testkit.Content(1_000_000*(round+1)+60*i)*3+2, 50)...), take(0))
+					// The write counts, the take may not.
+					full = len(r.M.Canisters[0].Snapshots) == len(before.Canisters[0].Snapshots)
+				}
+				if _, err := c.Take(bg, engine.TakeOptions{}); !errors.Is(err, engine.ErrNoSpace) {
+					t.Errorf("a take on a full disk says %v", err)
+				}
+				if r.E.Log().ReadOnly() != nil {
+					t.Fatal("a full disk made the store read-only")
+				}
+				if err := r.Compare(); err != nil {
+					t.Fatal(err)
+				}
+				// Not a byte is left but for the reserve.
+				if !r.E.Log().Stats().BallastHeld {
+					t.Error("takes used up the reserve")
+				}
+				capacity, before := r.Disk.Capacity(), r.Disk.Used()
+				if round > 0 {
+					r.Disk.SetCapacity(before)
+				}
+				have := r.M.Canisters[0].Snapshots
+				for _, s := range have[:len(have)-1] {
+					n := len(r.M.Canisters[0].Snapshots)
+					do(t, r, remove(0, s.Local))
+					if len(r.M.Canisters[0].Snapshots) != n-1 {
+						t.Fatal("a delete failed on a full disk")
+					}
+				}
+				if round == 0 {
+					r.Disk.SetCapacity(r.Disk.Used())
+				}
+				if _, err := r.E.GC(bg, engine.GCOptions{}); err != nil {
+					t.Fatalf("gc on a full disk: %v", err)
+				}
+				if after := r.Disk.Used(); after > before-1<<20 {
+					t.Errorf("round %d: %d bytes used, %d after deleting %d snapshots", round, before, after, len(have)-1)
+				}
+				r.Disk.SetCapacity(capacity)
+				n := len(r.M.Canisters[0].Snapshots)
+				do(t, r, take(0), take(1))
+				if len(r.M.Canisters[0].Snapshots) != n+1 {
+					t.Fatal("no take after room was made")
+				}
+			}
+			r.Disk.SetCapacity(0)
+			do(t, r, op(testkit.Reopen))
+			check(t, r, drive.Rebuild)
+		})
+	}
+}
