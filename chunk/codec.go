@@ -15,6 +15,7 @@ import (
 // format.
 type Codec uint8
 
+// The codecs.
 const (
 	CodecRaw  Codec = 0
 	CodecS2   Codec = 1

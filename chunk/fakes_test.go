@@ -262,7 +262,8 @@ type kit struct {
 }
 
 func newKit(t testing.TB, set func(*StoreOptions)) *kit {
-	k := &kit{t: t, seg: 1,
+	k := &kit{
+		t: t, seg: 1,
 		x: &fakeIndex{at: map[index.ID]index.Entry{}},
 		l: &fakeLog{frames: map[seglog.Loc]seglog.NewFrame{}, next: map[seglog.SegmentID]uint32{}, reads: map[seglog.Loc]int{}},
 	}

@@ -86,8 +86,10 @@ func (k *real) commit(w *Writer) {
 		k.t.Fatal(err)
 	}
 	k.seq++
-	req := &seglog.Request{Frames: frames, Ranges: ranges, Tag: w,
-		Records: []seglog.NewRecord{{Key: []byte("k"), RecordSeq: k.seq, Payload: []byte("r")}}}
+	req := &seglog.Request{
+		Frames: frames, Ranges: ranges, Tag: w,
+		Records: []seglog.NewRecord{{Key: []byte("k"), RecordSeq: k.seq, Payload: []byte("r")}},
+	}
 	if _, err := k.log.Commit(context.Background(), req); err != nil {
 		k.t.Fatal(err)
 	}

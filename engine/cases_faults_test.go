@@ -88,8 +88,12 @@ func everyFault(t *testing.T, o testkit.Op, fault testkit.Fault) {
 // anything: takes and reads go on, and the next open repairs.
 func TestIndexOnAFailingDisk(t *testing.T) {
 	for _, fault := range []testkit.Fault{
-		{Kind: testkit.Mutating}, {Kind: testkit.OpSync}, {Kind: testkit.OpWrite, Torn: true}, {Kind: testkit.OpCreate, After: 1},
-		{Kind: testkit.OpRead | testkit.OpOpen}, {Kind: testkit.AnyOp, After: 3},
+		{Kind: testkit.Mutating},
+		{Kind: testkit.OpSync},
+		{Kind: testkit.OpWrite, Torn: true},
+		{Kind: testkit.OpCreate, After: 1},
+		{Kind: testkit.OpRead | testkit.OpOpen},
+		{Kind: testkit.AnyOp, After: 3},
 	} {
 		for _, background := range []bool{false, true} {
 			t.Run(fmt.Sprintf("%v, background %t", &fault, background), func(t *testing.T) {

@@ -101,7 +101,8 @@ func TestOddSizes(t *testing.T) {
 			do(t, r, resize(0, s, size))
 			if n := min(size, 300*4096); n > 0 {
 				do(t, r, testkit.Op{Name: testkit.Write, C: 0, Section: s, Spans: []testkit.Span{
-					{Off: size - n, Len: int(n), Content: testkit.Content(i + 1)}, {Off: 0, Len: int(min(n, 3)), Content: 77}}})
+					{Off: size - n, Len: int(n), Content: testkit.Content(i + 1)}, {Off: 0, Len: int(min(n, 3)), Content: 77},
+				}})
 			}
 		}
 		do(t, r, checkpoint(0), op(testkit.Compare))

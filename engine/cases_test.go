@@ -110,9 +110,11 @@ func TestHistoriesThatFailedOnce(t *testing.T) {
 		"a load into another canister of it":       {ops: []testkit.Op{create(2), create(1), upload, uploaded, load(1, 2, 0)}},
 		"a record after a rebuild":                 {ops: []testkit.Op{create(2), take(2), op(testkit.DropIndex), take(2), take(2)}},
 		"a sync that failed at close, believed at open": {faulty: true, ops: []testkit.Op{
-			create(2), broken, op(testkit.Reopen), {Name: testkit.PowerLoss, Seed: 863070695462502818}}},
+			create(2), broken, op(testkit.Reopen), {Name: testkit.PowerLoss, Seed: 863070695462502818},
+		}},
 		"a sync that failed at close, believed by ROOT": {faulty: true, ops: []testkit.Op{
-			create(0), unsynced, take(0), op(testkit.Reopen), {Name: testkit.PowerLoss, Seed: 12760202756262015732}}},
+			create(0), unsynced, take(0), op(testkit.Reopen), {Name: testkit.PowerLoss, Seed: 12760202756262015732},
+		}},
 	} {
 		t.Run(name, func(t *testing.T) {
 			cfg := quietly(nil)

@@ -8,6 +8,7 @@ import (
 
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/gc"
+	"github.com/snapstore/snapstore/internal/index"
 	"github.com/snapstore/snapstore/internal/record"
 	"github.com/snapstore/snapstore/internal/seglog"
 )
@@ -134,6 +135,7 @@ func translate(err error) error {
 		{seglog.ErrNoSpace, ErrNoSpace},
 		{seglog.ErrReadOnly, ErrReadOnly},
 		{seglog.ErrClosed, ErrClosed},
+		{index.ErrClosed, ErrClosed},
 		{seglog.ErrDamaged, ErrCorrupt},
 		{record.ErrMalformed, ErrDamaged},
 	} {

@@ -83,7 +83,7 @@ func (e *Error) Unwrap() error { return e.Err }
 
 // opError wraps err once: an *Error from deeper keeps its own names.
 func opError(op string, c CanisterID, s SnapshotID, err error) error {
-	if err == nil {
+	if err = translate(err); err == nil {
 		return nil
 	}
 	var have *Error

@@ -90,10 +90,10 @@ func listed(e *engine.Engine, c engine.CanisterID) (ids []string) {
 	return ids
 }
 
-// 1: the newest record rots before it is applied; the next Open serves the older one.
+// the newest record rots before it is applied; the next Open serves the older one.
 func TestDamagedRecordIsNeverServedFromAnOlderOne(t *testing.T) { rotNewest(t, false) }
 
-// 7: the newest record rots, the index has a copy, gc throws the copy away.
+// the newest record rots, the index has a copy, gc throws the copy away.
 func TestIndexCopyHealsARecord(t *testing.T) { rotNewest(t, true) }
 
 func rotNewest(t *testing.T, applied bool) {
@@ -113,7 +113,7 @@ func rotNewest(t *testing.T, applied bool) {
 		must(0, e.DumpIndex(io.Discard))
 		must(0, e.FlushIndex())
 	}
-	e = reopen()
+	reopen()
 	flipByte(t, fs, paths[at.Segment], int64(at.Offset)+int64(at.Length)-3)
 	e = reopen()
 	t.Log("after rot:", e.Stats().DamagedCanisters, listed(e, id))
@@ -132,7 +132,7 @@ func rotNewest(t *testing.T, applied bool) {
 	}
 }
 
-// 2: a flipped bit in one record of the replayed part loses pages that a newer record names.
+// a flipped bit in one record of the replayed part loses pages that a newer record names.
 func TestRotUnderANewerRecord(t *testing.T) {
 	fs := vfs.NewMem()
 	e, reopen := memStore(t, engine.Options{FS: fs, NoBackground: true})
@@ -154,7 +154,7 @@ func TestRotUnderANewerRecord(t *testing.T) {
 	}
 }
 
-// 3: one failed open (EMFILE) during a rebuild.
+// one failed open (EMFILE) during a rebuild.
 func TestRebuildRefusesAPassingReadError(t *testing.T) {
 	for k := range 12 {
 		fs := testkit.NewDisk().Mount()
@@ -181,7 +181,7 @@ func TestRebuildRefusesAPassingReadError(t *testing.T) {
 	}
 }
 
-// 4: rebuild over an unreadable node, healed by another canister, then the first is deleted.
+// rebuild over an unreadable node, healed by another canister, then the first is deleted.
 func TestNodeThatComesBackIsCountedAnew(t *testing.T) {
 	fs := vfs.NewMem()
 	o := engine.Options{FS: fs, NoBackground: true, Ballast: -1}
@@ -210,7 +210,7 @@ func TestNodeThatComesBackIsCountedAnew(t *testing.T) {
 	}
 }
 
-// 5: a node that a take stored and does not count is met by another one.
+// a node that a take stored and does not count is met by another one.
 func TestWhatATakeStoredAndDidNotCountCanBeMet(t *testing.T) {
 	e, _ := memStore(t, engine.Options{NoBackground: true})
 	a := must(e.CreateCanister(bg, canisterID(t, 1)))
@@ -235,7 +235,7 @@ func TestWhatATakeStoredAndDidNotCountCanBeMet(t *testing.T) {
 	sound(t, e)
 }
 
-// 6: a read error that passes makes gc destroy what can be read.
+// a read error that passes makes gc destroy what can be read.
 func TestPassingReadErrorDestroysNothing(t *testing.T) {
 	fs := testkit.NewDisk().Mount()
 	o := engine.Options{FS: fs, NoBackground: true, Ballast: -1}
@@ -259,31 +259,31 @@ func TestPassingReadErrorDestroysNothing(t *testing.T) {
 	e.Close()
 }
 
-// 9: background gc destroys nothing while operations overlap.
+// Operations that overlap without a pause must not keep limbo from emptying.
 func TestLimboEmptiesWhileOperationsOverlap(t *testing.T) {
 	e, _ := memStore(t, engine.Options{})
-	ctx, cancel := context.WithTimeout(bg, 3*time.Second)
-	defer cancel()
 	var wg sync.WaitGroup
+	var done atomic.Bool
 	for i := range 6 {
 		wg.Go(func() {
 			c := must(e.CreateCanister(bg, canisterID(t, byte(i+1))))
 			var last engine.SnapshotID
-			for ctx.Err() == nil {
-				write(t, c, engine.WasmMemory, 1<<20, 0, randomBytes(1<<18))
+			for n := 0; n < 5000 && !done.Load(); n++ {
+				write(t, c, engine.WasmMemory, 1<<18, 0, randomBytes(1<<16))
 				last = must(c.Take(bg, engine.TakeOptions{Replace: last})).ID
+				if e.Stats().GC.ChunksDestroyed > 0 {
+					done.Store(true)
+				}
 			}
 		})
 	}
 	wg.Wait()
-	s := e.Stats()
-	t.Logf("destroyed %d, dropped %d, log %d live %d debt %d", s.GC.ChunksDestroyed, s.GC.VersionsDropped, s.LogBytes, s.LiveBytes, s.DebtBytes)
-	if s.GC.ChunksDestroyed == 0 {
-		t.Error("nothing was destroyed")
+	if !done.Load() {
+		t.Errorf("nothing was destroyed in 30,000 takes: %+v", e.Stats().GC)
 	}
 }
 
-// 11: debt that only waits for a flush holds takes back for ever.
+// debt that only waits for a flush holds takes back for ever.
 func TestDebtThatWaitsForAFlushIsPaid(t *testing.T) {
 	e, _ := memStore(t, engine.Options{SegmentSize: 1 << 20, MaxDebt: 4 << 20, DebtWait: 3 * time.Second, SnapshotLimit: 100})
 	keep := must(e.CreateCanister(bg, canisterID(t, 2)))
@@ -301,7 +301,7 @@ func TestDebtThatWaitsForAFlushIsPaid(t *testing.T) {
 	}
 }
 
-// 12: nodes of a cut tree are read back from the node cache only.
+// nodes of a cut tree are read back from the node cache only.
 func TestCutNeedsNoNodeCache(t *testing.T) {
 	e, _ := memStore(t, engine.Options{NoBackground: true, NodeCache: 64 << 10})
 	c := must(e.CreateCanister(bg, canisterID(t, 1)))
@@ -318,7 +318,7 @@ func TestCutNeedsNoNodeCache(t *testing.T) {
 	}
 }
 
-// 13: the caller's host blob is kept, not copied.
+// the caller's host blob is kept, not copied.
 func TestHostBlobIsCopied(t *testing.T) {
 	e, reopen := memStore(t, engine.Options{NoBackground: true})
 	id := canisterID(t, 1)
@@ -334,7 +334,7 @@ func TestHostBlobIsCopied(t *testing.T) {
 	}
 }
 
-// 14: sections that were removed count against the limit.
+// sections that were removed count against the limit.
 func TestRemovedSectionsDoNotCount(t *testing.T) {
 	e, _ := memStore(t, engine.Options{NoBackground: true})
 	c := must(e.CreateCanister(bg, canisterID(t, 1)))
@@ -351,7 +351,7 @@ func TestRemovedSectionsDoNotCount(t *testing.T) {
 	}
 }
 
-// 16: metadata that no take can store is accepted.
+// metadata that no take can store is accepted.
 func TestMetadataIsCheckedWhenSet(t *testing.T) {
 	e, _ := memStore(t, engine.Options{NoBackground: true})
 	c := must(e.CreateCanister(bg, canisterID(t, 1)))
@@ -361,7 +361,7 @@ func TestMetadataIsCheckedWhenSet(t *testing.T) {
 	}
 }
 
-// 1b: as 1, but gc puts the damaged segment aside, and then the index is rebuilt.
+// as 1, but gc puts the damaged segment aside, and then the index is rebuilt.
 func TestDamagedRecordSurvivesGCAndRebuild(t *testing.T) {
 	fs := vfs.NewMem()
 	o := engine.Options{FS: fs, NoBackground: true, Ballast: -1}
@@ -378,7 +378,7 @@ func TestDamagedRecordSurvivesGCAndRebuild(t *testing.T) {
 	must(c.Take(bg, engine.TakeOptions{Replace: s0.ID}))
 	recs, paths := framesOf(t, e, seglog.KindRecord)
 	at := recs[len(recs)-1]
-	e = reopen()
+	reopen()
 	flipByte(t, fs, paths[at.Segment], int64(at.Offset)+int64(at.Length)-3)
 	e = reopen()
 	t.Log("after rot:", e.Stats().DamagedCanisters, listed(e, id))

@@ -77,6 +77,7 @@ func (s *space) located(err error, section Section, page uint64) error {
 }
 
 func locate(err error, c CanisterID, snap SnapshotID, section Section, page uint64) error {
+	err = translate(err)
 	var ce *CorruptionError
 	var absent *chunk.NotStoredError
 	if !errors.As(err, &ce) && errors.As(err, &absent) {

@@ -320,5 +320,8 @@ func (e *Engine) GC(ctx context.Context, o GCOptions) (GCReport, error) {
 		return gc.Report{}, opError("gc", CanisterID{}, SnapshotID{}, ErrClosed)
 	}
 	r, err := e.gc.Collect(ctx, o)
+	if errors.Is(err, context.Canceled) && ctx.Err() == nil {
+		err = ErrClosed // Close ended it, not the caller
+	}
 	return r, opError("gc", CanisterID{}, SnapshotID{}, translate(err))
 }

@@ -165,6 +165,10 @@ func (g *Collector) background(ctx context.Context) error {
 		}
 		if finished {
 			g.totals.dropped.Add(1)
+			// Versions may come as fast as they are dropped.
+			if err := g.emptyLimbo(ctx, false); err != nil {
+				return err
+			}
 		}
 		if !worked {
 			break

@@ -285,8 +285,10 @@ func TestNames(t *testing.T) {
 			t.Errorf("%v: %v, %v", s, got, err)
 		}
 	}
-	for _, bad := range []string{"", "heap", "wasm-chunk", "wasm-chunk/", "wasm-chunk/00", strings.ToUpper(testChunk.String()), testChunk.String() + "0",
-		"wasm-chunk/" + strings.Repeat("G", 64), "wasm-chunk/" + strings.Repeat("A", 64), "wasm-memory/" + strings.Repeat("0", 64)} {
+	for _, bad := range []string{
+		"", "heap", "wasm-chunk", "wasm-chunk/", "wasm-chunk/00", strings.ToUpper(testChunk.String()), testChunk.String() + "0",
+		"wasm-chunk/" + strings.Repeat("G", 64), "wasm-chunk/" + strings.Repeat("A", 64), "wasm-memory/" + strings.Repeat("0", 64),
+	} {
 		if _, err := ParseSection(bad); err == nil {
 			t.Errorf("%q accepted", bad)
 		}
@@ -319,7 +321,8 @@ func TestPlaceOrder(t *testing.T) {
 	// The order of a walk over a tree of depth 2 with pages 0, 1 and 17, and of
 	// what is around it.
 	walk := []Place{
-		{}, PagePlace(testModule, 1<<39), PagePlace(testHeap, 0), PagePlace(testHeap, 1),
+		{},
+		PagePlace(testModule, 1<<39), PagePlace(testHeap, 0), PagePlace(testHeap, 1),
 		treePlace(testHeap, 1, 0), PagePlace(testHeap, 17), treePlace(testHeap, 1, 1), treePlace(testHeap, 2, 0),
 		treePlace(testHeap, MaxDepth, 0), PagePlace(testStable, 0), PagePlace(testChunk, 0), manifestPlace(), endPlace(),
 	}
@@ -343,8 +346,15 @@ func TestPlaceOrder(t *testing.T) {
 	if !walk[0].IsStart() || !walk[len(walk)-1].IsEnd() || !walk[len(walk)-2].IsManifest() || !walk[2].IsPage() || walk[4].IsPage() || walk[4].Level() != 0 {
 		t.Error("a place is not what it is")
 	}
-	for _, bad := range [][]byte{nil, {4}, {1}, {1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0}, {1, 2, 11, 0, 0, 0, 0, 0, 0, 0, 0},
-		{1, 2, 10, 1, 0, 0, 0, 0, 0, 0, 0}, {1, 2, 0, 0, 0, 0, 0, 0, 1, 0, 0}} {
+	for _, bad := range [][]byte{
+		nil,
+		{4},
+		{1},
+		{1, 0, 0, 0, 0, 0, 0, 0, 0, 0, 0},
+		{1, 2, 11, 0, 0, 0, 0, 0, 0, 0, 0},
+		{1, 2, 10, 1, 0, 0, 0, 0, 0, 0, 0},
+		{1, 2, 0, 0, 0, 0, 0, 0, 1, 0, 0},
+	} {
 		if p, err := DecodePlace(bad); !errors.Is(err, ErrMalformed) {
 			t.Errorf("%v decoded to %v, %v", bad, p, err)
 		}

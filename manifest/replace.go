@@ -62,7 +62,8 @@ const (
 // of V2 that nothing readable names; then the error wraps ErrUncounted. With a
 // nil onBad the error is returned.
 func Replace(ctx context.Context, g Getter, c Change, from Place, budget int,
-	emit func(id chunk.ID, delta int64, node bool) error, onBad func(Place, chunk.ID, error)) (Place, error) {
+	emit func(id chunk.ID, delta int64, node bool) error, onBad func(Place, chunk.ID, error),
+) (Place, error) {
 	if from.IsEnd() {
 		return from, nil
 	}
@@ -85,7 +86,8 @@ func Replace(ctx context.Context, g Getter, c Change, from Place, budget int,
 // Introduced calls fn for each ID that version v introduces over version base,
 // place by place: what counting v from nothing comes to.
 func Introduced(ctx context.Context, g Getter, base, v chunk.ID,
-	fn func(id chunk.ID, node bool) error, onBad func(Place, chunk.ID, error)) error {
+	fn func(id chunk.ID, node bool) error, onBad func(Place, chunk.ID, error),
+) error {
 	emit := func(id chunk.ID, _ int64, node bool) error { return fn(id, node) }
 	_, err := Replace(ctx, g, Change{P: base, V2: v}, Place{}, 0, emit, onBad)
 	return err

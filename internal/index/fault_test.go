@@ -184,7 +184,7 @@ func TestFullDiskHoldsCommitsBackWithoutHanging(t *testing.T) {
 	if !errors.Is(refused, syscall.ENOSPC) {
 		t.Fatalf("after %d batches: %v", committed, refused)
 	}
-	if got := x.Metrics().Unflushed; got > 8*uint64(o.MemTableSize) {
+	if got := x.Metrics().Unflushed; got > 8*o.MemTableSize {
 		t.Errorf("%d bytes wait to be flushed", got)
 	}
 	if err := x.Flush(); !errors.Is(err, syscall.ENOSPC) {

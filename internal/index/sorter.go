@@ -160,7 +160,7 @@ func (s *sorter) combining(next func() ([]byte, []byte, error)) func() ([]byte, 
 			}
 			value = append(value[:0], s.combine(value, nextValue)...)
 		}
-		if err != nil && err != io.EOF {
+		if err != nil && !errors.Is(err, io.EOF) {
 			return nil, nil, err
 		}
 		return key, value, nil
@@ -208,7 +208,7 @@ func (s *sorter) writeRun(next func() ([]byte, []byte, error)) (path string, err
 	}
 	for {
 		key, value, err := next()
-		if err == io.EOF {
+		if errors.Is(err, io.EOF) {
 			return path, flush()
 		}
 		if err != nil {

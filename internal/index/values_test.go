@@ -15,8 +15,10 @@ func TestEntryEncoding(t *testing.T) {
 		{Entry{Location: Location{1, 64, 300, 0, 16}, Count: 1}, "00" + "01" + "40" + "ac02" + "00" + "10" + "01"},
 		{Entry{Location: Location{300, 0, 1, 15, 16}, Count: 128, Node: true, Lost: true}, "03" + "ac02" + "00" + "01" + "0f" + "10" + "8001"},
 		{Entry{Lost: true, Count: 2}, "01" + "0000000000" + "02"},
-		{Entry{Location: Location{math.MaxUint64, math.MaxUint32, math.MaxUint32, 254, 255}, Count: math.MaxUint64},
-			"00" + "ffffffffffffffffff01" + "ffffffff0f" + "ffffffff0f" + "fe01" + "ff01" + "ffffffffffffffffff01"},
+		{
+			Entry{Location: Location{math.MaxUint64, math.MaxUint32, math.MaxUint32, 254, 255}, Count: math.MaxUint64},
+			"00" + "ffffffffffffffffff01" + "ffffffff0f" + "ffffffff0f" + "fe01" + "ff01" + "ffffffffffffffffff01",
+		},
 	} {
 		b := appendEntry(nil, c.e)
 		if got := hex.EncodeToString(b); got != c.want {

@@ -2,6 +2,7 @@ package seglog
 
 import (
 	"bytes"
+	"errors"
 	"sort"
 
 	"github.com/zeebo/blake3"
@@ -258,7 +259,8 @@ func (b *foundBatch) trailerRecords() []trailerRecord {
 
 // reasonOf returns the bare reason of a FrameError: the place is said elsewhere.
 func reasonOf(err error) string {
-	if f, ok := err.(*FrameError); ok {
+	var f *FrameError
+	if errors.As(err, &f) {
 		if f.Err != nil {
 			return f.Reason + ": " + f.Err.Error()
 		}

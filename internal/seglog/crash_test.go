@@ -223,7 +223,7 @@ func checkBatch(l *Log, b *Batch, w *line) error {
 		return fmt.Errorf("%d records, %d frames; want 1 and %d", len(b.Records), len(b.Frames), len(w.frames))
 	}
 	if r := b.Records[0]; string(r.Key) != w.key || !bytes.Equal(r.Payload, w.payload) || r.Damaged != nil {
-		return fmt.Errorf("record %q %q %v", r.Key, r.Payload, r.Damaged)
+		return fmt.Errorf("record %q %q: %w", r.Key, r.Payload, r.Damaged)
 	}
 	for i, f := range b.Frames {
 		if f.Damaged != nil {
@@ -249,11 +249,10 @@ type crasher struct {
 	// Of the crashes of a recovery one in sparse is tried.
 	sparse int
 
-	mu       sync.Mutex // operations come from several goroutines
-	op       int
-	images   int
-	failed   bool
-	snapshot func() ([]line, Sequence)
+	mu     sync.Mutex // operations come from several goroutines
+	op     int
+	images int
+	failed bool
 }
 
 // attach wraps fs so that each of its changing operations is a crash point.

@@ -141,7 +141,7 @@ func (f *faultFile) WriteAt(p []byte, off int64) (int, error) {
 	}
 	op := fsOp{name: "write", path: f.path, off: off, n: int64(len(p)), grow: off+int64(len(p)) > st.Size()}
 	if err := f.fs.before(op); err != nil {
-		if err == errGone {
+		if errors.Is(err, errGone) {
 			return 0, err
 		}
 		n, _ := f.File.WriteAt(p[:len(p)/2], off)

@@ -78,7 +78,7 @@ func (c *fileCache) put(f *cachedFile) {
 	last := f.refs == 0 && f.elem == nil
 	c.mu.Unlock()
 	if last {
-		f.File.Close() // opened for reading: nothing to lose
+		_ = f.File.Close() // opened for reading: nothing to lose
 	}
 }
 
@@ -120,6 +120,6 @@ func (c *fileCache) removeLocked(f *cachedFile) {
 // closeAll closes handles that were opened for reading: nothing can be lost.
 func closeAll(files []vfs.File) {
 	for _, f := range files {
-		f.Close()
+		_ = f.Close()
 	}
 }

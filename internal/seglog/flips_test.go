@@ -28,9 +28,8 @@ type image struct {
 
 // A digest is all that Replay tells of a batch.
 type digest struct {
-	hash  Hash
-	sum   [32]byte
-	bytes map[string][]span // where it stands, trailer and all
+	hash Hash
+	sum  [32]byte
 }
 
 func digestOf(b *Batch) digest {

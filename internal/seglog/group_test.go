@@ -148,9 +148,9 @@ func TestIdle(t *testing.T) {
 		o := testOptions(mem)
 		o.IdleDelay = time.Second
 		l := mustStart(t, o)
-		seq := mustCommit(t, l, request("k", 1))
+		mustCommit(t, l, request("k", 1))
 		time.Sleep(o.IdleDelay / 2)
-		seq = mustCommit(t, l, request("k", 2))
+		seq := mustCommit(t, l, request("k", 2))
 		time.Sleep(o.IdleDelay - time.Millisecond)
 		synctest.Wait()
 		if last, _ := l.Last(); last != seq {

@@ -27,10 +27,32 @@ type weight struct {
 
 // everything lists what can happen and how often by default.
 var everything = []weight{
-	{Create, 4}, {Destroy, 1}, {Write, 34}, {Resize, 7}, {SetVersion, 2}, {Checkpoint, 7}, {Take, 22}, {Load, 7},
-	{Delete, 8}, {BeginUpload, 3}, {WriteUpload, 6}, {FlushUpload, 3}, {OpenReader, 3}, {CloseReaders, 2}, {ReadLive, 2},
-	{GC, 2}, {Verify, 1}, {Compare, 1}, {Reopen, 1}, {Kill, 1}, {KillSoon, 3}, {PowerLoss, 1}, {DropIndex, 1},
-	{FlushIndex, 3}, {Break, 5}, {Mend, 5},
+	{Create, 4},
+	{Destroy, 1},
+	{Write, 34},
+	{Resize, 7},
+	{SetVersion, 2},
+	{Checkpoint, 7},
+	{Take, 22},
+	{Load, 7},
+	{Delete, 8},
+	{BeginUpload, 3},
+	{WriteUpload, 6},
+	{FlushUpload, 3},
+	{OpenReader, 3},
+	{CloseReaders, 2},
+	{ReadLive, 2},
+	{GC, 2},
+	{Verify, 1},
+	{Compare, 1},
+	{Reopen, 1},
+	{Kill, 1},
+	{KillSoon, 3},
+	{PowerLoss, 1},
+	{DropIndex, 1},
+	{FlushIndex, 3},
+	{Break, 5},
+	{Mend, 5},
 }
 
 // NewGenerator makes a generator. Each seed has a character of its own: which

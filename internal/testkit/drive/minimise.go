@@ -20,7 +20,7 @@ func Minimise(ctx context.Context, cfg Config, ops []testkit.Op, tries int) ([]t
 				return err
 			}
 			err = r.Play(ctx, slices.Values(ops), Look)
-			r.Close()
+			_ = r.Close() // the history has failed or not; that is all that counts
 			if err != nil {
 				return err
 			}
