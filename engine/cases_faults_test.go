@@ -3,6 +3,7 @@ package engine_test
 import (
 	"errors"
 	"fmt"
+	"sync/atomic"
 	"syscall"
 	"testing"
 	"time"
@@ -54,17 +55,17 @@ func everyFault(t *testing.T, o testkit.Op, fault testkit.Fault) {
 			t.Fatal(err)
 		}
 		do(t, r, fill(0, wasm, 5, contents(300, 3)...))
-		met := false
+		var met atomic.Bool
 		f := fault
 		f.After = n
-		f.Met = func() { met = true }
+		f.Met = func() { met.Store(true) }
 		do(t, r, testkit.Op{Name: testkit.Break, Fault: f})
 		err := r.Do(t.Context(), o)
 		r.FS.Inject()
 		if err != nil {
 			t.Fatalf("fault %d: %v", n, err)
 		}
-		if met {
+		if met.Load() {
 			passed = 0
 		} else {
 			passed++
