@@ -158,7 +158,7 @@ func busyStore(t *testing.T, change func(*engine.Options)) *drive.Run {
 // Any bit of any file may flip: what is read is right or an error names the
 // damage, and nothing is missing without a word.
 func TestBitFlips(t *testing.T) {
-	n := int(number(t, "SNAPSTORE_FLIPS", 150))
+	n := int(number(t, "SNAPSTORE_FLIPS", 100))
 	r := busyStore(t, nil)
 	var disks []*testkit.Disk
 	disks = append(disks, r.Disk.Crash(100, nil)) // as a crash leaves it

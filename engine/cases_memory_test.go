@@ -95,7 +95,7 @@ func TestTakeWithADeadContext(t *testing.T) {
 func TestOddSizes(t *testing.T) {
 	r := newRun(t, func(o *engine.Options) { o.SnapshotLimit = 100 })
 	do(t, r, create(0))
-	sizes := []uint64{1, 4095, 4096, 4097, 8191, 1, 16*4096 - 1, 16 * 4096, 16*4096 + 1, 5000, 257*4096 - 7, 4096, 4097, 0, 12345, 1 << 33, 70000, 1<<33 + 4097, 3}
+	sizes := []uint64{1, 4095, 4096, 4097, 8191, 1, 16*4096 - 1, 16 * 4096, 16*4096 + 1, 5000, 257*4096 - 7, 4097, 0, 12345, 1 << 33, 70000, 1<<33 + 4097, 3}
 	for i, size := range sizes {
 		for _, s := range []testkit.Section{{Kind: 1}, wasm, stable, {Kind: 4, Chunk: 1}} {
 			do(t, r, resize(0, s, size))

@@ -308,7 +308,7 @@ func TestReadersWhileCleaning(t *testing.T) {
 			}
 		})
 	}
-	for i := range uint64(12) {
+	for i := range uint64(8) {
 		if i%3 != 0 {
 			do(t, r, remove(0, i))
 		}

@@ -156,6 +156,7 @@ type check struct {
 	read   int64
 	total  int64
 	seen   *manifest.Seen
+	buf    []byte // a window of pages, used by one version after the other
 }
 
 // canister checks every version of a canister.
@@ -217,7 +218,6 @@ func (v *check) version(id SnapshotID, logical uint64, root chunk.ID, c Canister
 	defer func() { v.done += int64(min(logical, 1<<62)); v.progress() }()
 	var refs []chunk.PageRef
 	var where []PageDiff
-	var buf []byte
 	var bad []badNode
 	flush := func() error {
 		if len(refs) == 0 {
@@ -246,11 +246,11 @@ func (v *check) version(id SnapshotID, logical uint64, root chunk.ID, c Canister
 			if v.o.NoData || !p.IsPage() {
 				return nil
 			}
-			if buf == nil {
-				buf = make([]byte, verifyWindow*PageSize)
+			if v.buf == nil {
+				v.buf = make([]byte, verifyWindow*PageSize)
 			}
 			n := len(refs)
-			refs = append(refs, chunk.PageRef{ID: chunkID, Dst: buf[n*PageSize : (n+1)*PageSize]})
+			refs = append(refs, chunk.PageRef{ID: chunkID, Dst: v.buf[n*PageSize : (n+1)*PageSize]})
 			where = append(where, PageDiff{Section: p.Section(), Page: p.Index(), B: chunkID})
 			if len(refs) == verifyWindow {
 				return flush()
