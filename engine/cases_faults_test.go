@@ -260,3 +260,99 @@ func TestFullDisk(t *testing.T) {
 		})
 	}
 }
+
+// Where there is no room for the index, gc gives back what is dead all the same,
+// and a crash after it finds an index that ROOT has disowned, and builds another.
+func TestGCWithoutRoomForTheIndex(t *testing.T) {
+	for _, crash := range []bool{false, true} {
+		cfg := quietly(func(o *engine.Options) { o.SnapshotLimit, o.NoBackground = 1000, true })
+		cfg.Limit, cfg.Faulty = 1000, true
+		r, err := drive.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		do(t, r, create(0), resize(0, wasm, 60*4096), fill(0, wasm, 0, contents(7, 9)...), take(0))
+		for i := range 30 {
+			do(t, r, fill(0, wasm, 0, contents(testkit.Content(60*i)*3+2, 50)...), take(0))
+		}
+		have := r.M.Canisters[0].Snapshots
+		for _, s := range have[1 : len(have)-1] {
+			do(t, r, remove(0, s.Local))
+		}
+		before, durable := r.Disk.Used(), r.E.Stats().DurableIndex
+		var met atomic.Bool
+		r.FS.Inject(&testkit.Fault{Kind: testkit.OpWrite, Under: "store/index/pebble", Name: ".sst", Err: syscall.ENOSPC, Met: func() { met.Store(true) }})
+		if _, err := r.E.GC(bg, engine.GCOptions{}); err != nil {
+			t.Fatalf("gc without room for the index: %v", err)
+		}
+		if after := r.Disk.Used(); after > before-1<<20 {
+			t.Fatalf("%d bytes used, %d after gc", before, after)
+		}
+		if now := r.E.Stats().DurableIndex; now != durable || !met.Load() {
+			t.Fatalf("the index was written: %d, then %d", durable, now)
+		}
+		if err := r.Compare(); err != nil {
+			t.Fatal(err)
+		}
+		if crash {
+			do(t, r, op(testkit.PowerLoss))
+			if r.E.Stats().Rebuilt == "" {
+				t.Error("an index from before the floor was taken for true")
+			}
+		} else {
+			r.FS.Inject()
+			do(t, r, op(testkit.GC), op(testkit.Reopen))
+			if why := r.E.Stats().Rebuilt; why != "" {
+				t.Errorf("there was room for the index again, and it was thrown away: %s", why)
+			}
+		}
+		do(t, r, take(0))
+		check(t, r, drive.Rebuild)
+	}
+}
+
+// A full disk does not cost the index its trust while there is a reserve, though
+// Pebble does not survive a MANIFEST that it can not write.
+func TestFullDiskAtTheManifest(t *testing.T) {
+	for _, ballast := range []int64{-1, 64 << 10} {
+		cfg := quietly(func(o *engine.Options) { o.NoBackground, o.Ballast, o.SnapshotLimit = true, ballast, 1000 })
+		cfg.Faulty, cfg.Limit = true, 1000
+		r, err := drive.New(cfg)
+		if err != nil {
+			t.Fatal(err)
+		}
+		defer r.Close()
+		do(t, r, create(0), resize(0, wasm, 60*4096), fill(0, wasm, 0, contents(7, 9)...), take(0))
+		for kind := range 3 {
+			var met atomic.Int64
+			r.FS.Inject(&testkit.Fault{
+				Kind: testkit.OpWrite, Under: "store/index", Name: "MANIFEST-", Torn: kind > 0,
+				Times: 1, Err: syscall.ENOSPC, Met: func() { met.Add(1) },
+			})
+			do(t, r, fill(0, wasm, 0, contents(testkit.Content(100+kind), 9)...), take(0))
+			err := r.E.FlushIndex()
+			for i := 0; met.Load() == 0 && i < 1000; i++ { // the take may not be applied yet
+				time.Sleep(time.Millisecond)
+				err = r.E.FlushIndex()
+			}
+			if met.Load() == 0 {
+				t.Fatalf("ballast %d, kind %d: no MANIFEST was written: %v", ballast, kind, err)
+			}
+			if untrusted := r.E.Stats().IndexUntrusted; ballast > 0 && (err != nil || untrusted != "") {
+				t.Fatalf("kind %d with a reserve: %v, untrusted %q %+v", kind, err, untrusted, r.E.Log().Stats())
+			} else if ballast < 0 && untrusted == "" {
+				t.Fatal("the fault does nothing")
+			}
+			if ballast < 0 {
+				break
+			}
+			do(t, r, take(0)) // brings the reserve back
+		}
+		do(t, r, op(testkit.Reopen))
+		if why := r.E.Stats().Rebuilt; (why == "") != (ballast > 0) {
+			t.Errorf("ballast %d, rebuilt: %q", ballast, why)
+		}
+		check(t, r, drive.Rebuild)
+	}
+}

@@ -28,7 +28,7 @@ func (e *Engine) indexOptions() index.Options {
 	return index.Options{
 		FS: e.o.FS, Dir: path.Join(e.dir, "index"), StoreID: e.log.StoreID(),
 		CacheSize: e.o.IndexCache, MemTableSize: uint64(e.o.MemTable), Logger: e.o.Logger,
-		Floor: uint64(e.log.Floor()), Check: e.checkWatermark,
+		Floor: uint64(e.log.Floor()), Check: e.checkWatermark, MakeRoom: e.log.MakeRoom,
 	}
 }
 

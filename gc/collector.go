@@ -179,7 +179,7 @@ func (g *Collector) background(ctx context.Context) error {
 		return err
 	}
 	if g.worthFlush() {
-		if err := g.flush(); err != nil {
+		if err := g.flush(); err != nil && !noSpace(err) {
 			return err
 		}
 	}
@@ -392,7 +392,7 @@ type victim struct {
 func (g *Collector) victims(asked bool) []victim {
 	live := g.idx.Live()
 	durable := g.idx.DurableWatermark()
-	if asked {
+	if asked || g.log.Short() {
 		durable, _ = g.idx.Watermark()
 	}
 	// Where a record is damaged the batches around it are the evidence: without
@@ -485,10 +485,14 @@ func (g *Collector) flush() error { return g.withRoom(g.idx.Flush) }
 // that is kept back for those who make room.
 func (g *Collector) withRoom(step func() error) error {
 	err := step()
-	if (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) && g.log.MakeRoom() {
+	if noSpace(err) && g.log.MakeRoom() {
 		err = step()
 	}
 	return err
+}
+
+func noSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, seglog.ErrNoSpace)
 }
 
 // release drops emptied segments, after proving for each that it is empty, and
@@ -513,7 +517,11 @@ func (g *Collector) release(ctx context.Context, emptied []victim) error {
 	// nodes that are gone with these segments.
 	floor, _ := g.idx.Watermark()
 	if !g.idx.Settled() {
-		if err := g.flush(); err != nil {
+		err := g.flush()
+		if noSpace(err) {
+			floor, err = g.disown(ctx)
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -538,6 +546,18 @@ func (g *Collector) release(ctx context.Context, emptied []victim) error {
 	return nil
 }
 
+// disown gives a floor above every durable state of the index. The index is
+// derived: where there is no room to write it, segments may go without that,
+// and an Open before the next flush builds it anew.
+func (g *Collector) disown(ctx context.Context) (floor uint64, err error) {
+	seq, err := g.o.Commit(ctx, &seglog.Request{Reserve: true}, &Commit{})
+	if err != nil {
+		return 0, err
+	}
+	g.o.Logger.Warn("the disk is too full to write the index: segments are dropped without that", "floor", seq)
+	return uint64(seq), g.applier.Wait(ctx, seq)
+}
+
 func (g *Collector) distrust(err error) error {
 	g.idx.MarkUntrusted(err)
 	return err
@@ -551,6 +571,9 @@ func (g *Collector) worthFlush() bool {
 	durable := g.idx.DurableWatermark()
 	if g.idx.Settled() {
 		return false
+	}
+	if g.log.Short() {
+		return true
 	}
 	var waiting, all int64
 	for _, s := range g.log.Segments() {

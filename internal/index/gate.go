@@ -7,6 +7,7 @@ import (
 	"os"
 	"strings"
 	"sync"
+	"syscall"
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -36,6 +37,8 @@ type gate struct {
 	trust *trust
 	// retry delays what follows a failed flush or compaction.
 	retry *retryDelay
+	// makeRoom may free some space on a full disk, for what must not fail.
+	makeRoom func() bool
 
 	mu    sync.Mutex
 	locks []io.Closer
@@ -73,7 +76,7 @@ func (g *gate) Create(name string, category vfs.DiskWriteCategory) (vfs.File, er
 func (g *gate) createUnfailing(name string, category vfs.DiskWriteCategory) vfs.File {
 	u := unfailing{g, g.PathBase(name)}
 	var f vfs.File
-	u.do(func() (err error) {
+	u.grow(func() (err error) {
 		if strings.HasPrefix(u.name, "marker.") {
 			if err := syncDir(g.FS, g.PathDir(name)); err != nil {
 				return err
@@ -236,6 +239,19 @@ type unfailing struct {
 	name string
 }
 
+// grow is do for what takes up space. Where there was none and some could be
+// made, f is run once more and goes on where it stopped. Never for a sync, which
+// may succeed the second time without having written anything.
+func (u unfailing) grow(f func() error) {
+	u.do(func() error {
+		err := f()
+		if (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) && u.gate.makeRoom != nil && u.gate.makeRoom() {
+			err = f()
+		}
+		return err
+	})
+}
+
 // do runs f, unless the gate is halted. An error of f halts it.
 func (u unfailing) do(f func() error) {
 	if u.gate.check() != nil {
@@ -254,9 +270,13 @@ type unfailingFile struct {
 }
 
 func (f *unfailingFile) Write(p []byte) (int, error) {
-	n := len(p)
-	f.do(func() error { _, err := f.File.Write(p); return err })
-	return n, nil
+	all := len(p)
+	f.grow(func() error {
+		n, err := f.File.Write(p)
+		p = p[n:]
+		return err
+	})
+	return all, nil
 }
 
 func (f *unfailingFile) Sync() error {

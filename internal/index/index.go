@@ -99,7 +99,7 @@ func newIndex(o Options, lock io.Closer) *Index {
 		return markUntrusted(o.FS, o.Dir, reason)
 	})
 	x.flushes.init(&retryDelay{closing: x.closing})
-	x.gate = &gate{FS: o.FS, trust: x.trust, retry: x.flushes.retry}
+	x.gate = &gate{FS: o.FS, trust: x.trust, retry: x.flushes.retry, makeRoom: o.MakeRoom}
 	x.users.init()
 	return x
 }

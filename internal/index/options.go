@@ -47,6 +47,10 @@ type Options struct {
 	// Check says whether a watermark belongs to the log: nil if it does. A nil
 	// Check accepts all.
 	Check func(seq uint64, hash [32]byte) error
+	// MakeRoom frees some space on a full disk, and tells whether it did. It may
+	// be nil. Without it a full disk can end the index's trust: Pebble does not
+	// survive a MANIFEST that it can not write.
+	MakeRoom func() bool
 	// Floor is the lowest watermark from which the log can still be replayed.
 	Floor uint64
 }

@@ -278,7 +278,7 @@ func (b *Rebuilder) build(m meta) error {
 	dir := b.o.tmpDir()
 	trust := newTrust(b.o.Logger, func(string) error { return nil })
 	closing := make(chan struct{})
-	g := &gate{FS: b.o.FS, trust: trust, retry: &retryDelay{closing: closing}}
+	g := &gate{FS: b.o.FS, trust: trust, retry: &retryDelay{closing: closing}, makeRoom: b.o.MakeRoom}
 	defer g.unlock()
 	events := &pebble.EventListener{
 		DataCorruption:  func(i pebble.DataCorruptionInfo) { trust.lose(i.Details) },

@@ -63,6 +63,14 @@ func (b *ballast) release(l *Log) bool {
 // to the log. It tells whether there was one.
 func (l *Log) MakeRoom() bool { return l.ballast.release(l) }
 
+// Short tells whether the disk was full and is not known to have room again:
+// what makes room is worth any price.
+func (l *Log) Short() bool {
+	l.ballast.mu.Lock()
+	defer l.ballast.mu.Unlock()
+	return l.ballast.size > 0 && !l.ballast.held
+}
+
 func (b *ballast) makeLocked(l *Log) bool {
 	f, err := l.fs.Create(l.ballastPath(), writeCategory)
 	if err == nil {

@@ -46,11 +46,13 @@ func syncDir(fs vfs.FS, dir string) error {
 	return errors.Join(d.Sync(), d.Close())
 }
 
+type truncater interface{ Truncate(size int64) error }
+
 // truncate cuts f at size. vfs knows no truncation: files of the operating
 // system have it, and where a file has not, zeros mean the same to every
 // reader of a segment.
 func truncate(f vfs.File, size int64) error {
-	if t, ok := f.(interface{ Truncate(int64) error }); ok {
+	if t, ok := f.(truncater); ok {
 		return t.Truncate(size)
 	}
 	st, err := f.Stat()

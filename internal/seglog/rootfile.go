@@ -1,6 +1,7 @@
 package seglog
 
 import (
+	"bytes"
 	"crypto/rand"
 	"errors"
 	"fmt"
@@ -85,13 +86,50 @@ func listSegments(fs vfs.FS, dir string) ([]SegmentID, error) {
 // one whole copy is on disk at every moment.
 func writeRootFiles(fs vfs.FS, dir string, r *root) error {
 	data := r.append(nil)
-	for _, name := range []string{rootNameA, rootNameB} {
+	for _, c := range []struct{ name, other string }{{rootNameA, rootNameB}, {rootNameB, rootNameA}} {
 		// Write may scribble over what it is given.
-		if err := writeFile(fs, dir, name, append([]byte(nil), data...)); err != nil {
-			return fmt.Errorf("write %s: %w", name, err)
+		err := writeFile(fs, dir, c.name, bytes.Clone(data))
+		if isNoSpace(err) && overwriteRoot(fs, dir, c.name, c.other, bytes.Clone(data)) == nil {
+			err = nil
+		}
+		if err != nil {
+			return fmt.Errorf("write %s: %w", c.name, err)
 		}
 	}
 	return nil
+}
+
+// overwriteRoot writes a copy where it stands, which needs no space: on a full
+// disk it is what lets segments go. The other copy must be whole, for a crash
+// may leave neither the old content nor the new one.
+func overwriteRoot(fs vfs.FS, dir, name, other string, data []byte) (err error) {
+	whole, err := readFile(fs, fs.PathJoin(dir, other), maxRootFile)
+	if err != nil {
+		return err
+	}
+	if _, err := decodeRoot(whole); err != nil {
+		return err
+	}
+	f, err := fs.OpenReadWrite(fs.PathJoin(dir, name), writeCategory)
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, f.Close()) }()
+	st, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	size := int64(len(data))
+	if _, ok := f.(truncater); st.Size() < size || !ok {
+		return errors.ErrUnsupported
+	}
+	if _, err := f.WriteAt(data, 0); err != nil {
+		return err
+	}
+	if err := truncate(f, size); err != nil {
+		return err
+	}
+	return f.Sync()
 }
 
 // readRootFiles returns the copy with the highest generation, and what is

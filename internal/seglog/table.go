@@ -402,6 +402,7 @@ func (l *Log) unlist(ctx context.Context, floor Sequence, ids []SegmentID, keep 
 			return ctx.Err()
 		}
 	}
+	l.ballast.restore(l) // the next full disk needs it again
 	return nil
 }
 

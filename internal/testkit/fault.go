@@ -55,9 +55,10 @@ func (o FileOp) String() string { return fmt.Sprintf("%d %s %s (%d)", o.N, o.Kin
 
 // A Fault makes operations fail. Its fields are not changed once it is armed.
 type Fault struct {
-	// Kind and Under choose operations: of a kind, at or below a path.
-	Kind  OpKind
-	Under string
+	// Kind, Under and Name choose operations: of a kind, at or below a path, and
+	// on files with that in their name.
+	Kind        OpKind
+	Under, Name string
 	// After lets so many of them pass; Times is how many fail then, 0 all.
 	After, Times int
 	// Err is what they return.
@@ -79,7 +80,7 @@ func (f *Fault) String() string {
 }
 
 func (f *Fault) hit(op FileOp) bool {
-	if f.Kind&op.Kind == 0 || !under(op.Path, f.Under) {
+	if f.Kind&op.Kind == 0 || !under(op.Path, f.Under) || !strings.Contains(path.Base(op.Path), f.Name) {
 		return false
 	}
 	f.met++

@@ -1,0 +1,93 @@
+package seglog
+
+import (
+	"context"
+	"errors"
+	"math/rand/v2"
+	"testing"
+
+	"github.com/snapstore/snapstore/internal/testkit"
+)
+
+// TestDropOnAFullDisk drops segments where there is not one free byte for a new
+// ROOT, with a power loss before each operation of it.
+func TestDropOnAFullDisk(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 5))
+	for at := int64(1); ; at++ {
+		disk := testkit.NewDisk()
+		fs := disk.Mount()
+		newStore(t, fs)
+		l := mustStart(t, testOptions(fs))
+		for i := range uint64(12) {
+			mustCommit(t, l, request("k", 1+i, minSegmentSize/2))
+		}
+		if err := l.Seal(context.Background()); err != nil {
+			t.Fatal(err)
+		}
+		last := mustCommit(t, l, request("k", 100, 10))
+		var drop []SegmentID
+		for _, s := range l.Segments() {
+			if s.Sealed && s.LastSeq < last {
+				drop = append(drop, s.ID)
+			}
+		}
+		before := disk.Used()
+		disk.SetCapacity(before)
+		fs.KillAt(at)
+		err := l.Drop(context.Background(), last, drop...)
+		killed := fs.Dead()
+		if !killed && err != nil {
+			t.Fatalf("drop on a full disk: %v", err)
+		}
+		if !killed && disk.Used() > before/2 {
+			t.Fatalf("%d bytes used, %d after the drop of %d segments", before, disk.Used(), len(drop))
+		}
+		disk.SetCapacity(0)
+		for _, keep := range []int{0, 50, 100} {
+			after := disk.Crash(keep, rng).Mount()
+			l, err := Open(testOptions(after))
+			if err != nil {
+				t.Fatalf("killed before operation %d, %d%% kept: %v", at, keep, err)
+			}
+			if err := l.Start(context.Background()); err != nil {
+				t.Fatalf("killed before operation %d, %d%% kept: %v", at, keep, err)
+			}
+			got, err := contents(l)
+			if err != nil || got[100] == nil || l.Floor() == 0 && len(got) < 13 {
+				t.Fatalf("killed before operation %d, %d%% kept: %d records, %v", at, keep, len(got), err)
+			}
+			if err := l.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if !killed {
+			t.Logf("%d segments dropped in %d operations", len(drop), at-1)
+			return
+		}
+	}
+}
+
+// TestOverwriteNeedsTheOther: a copy of ROOT is not touched while the other is
+// not whole.
+func TestOverwriteNeedsTheOther(t *testing.T) {
+	disk := testkit.NewDisk()
+	fs := disk.Mount()
+	newStore(t, fs)
+	r, _, err := readRootFiles(fs, testDir)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := disk.Edit(testDir+"/"+rootNameB, func(p []byte) { p[20] ^= 1 }); err != nil {
+		t.Fatal(err)
+	}
+	r.generation++
+	if err := overwriteRoot(fs, testDir, rootNameA, rootNameB, r.append(nil)); !errors.Is(err, errBadRoot) {
+		t.Fatalf("the only whole copy was overwritten: %v", err)
+	}
+	if err := overwriteRoot(fs, testDir, rootNameB, rootNameA, r.append(nil)); err != nil {
+		t.Fatal(err)
+	}
+	if got, damage, err := readRootFiles(fs, testDir); err != nil || len(damage) > 0 || got.generation != r.generation {
+		t.Fatal(got, damage, err)
+	}
+}
