@@ -197,7 +197,7 @@ func (in *ingest) decide(wi *window) error {
 		switch id := wi.id(i); {
 		case id.IsZero():
 			in.st.Zero++
-		case id == in.was[i]:
+		case id == in.was[i] && !in.w.o.Heal:
 			in.st.Unchanged++
 		default:
 			in.fresh = append(in.fresh, i)
@@ -209,7 +209,11 @@ func (in *ingest) decide(wi *window) error {
 		return err
 	}
 	for k, i := range in.fresh {
-		if in.met[k] {
+		switch {
+		case in.met[k] && in.ids[k] == in.was[i]:
+			in.st.Unchanged++
+			continue
+		case in.met[k]:
 			in.st.Shared++
 			continue
 		}

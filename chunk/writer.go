@@ -29,6 +29,9 @@ type WriterOptions struct {
 	Pins    *Pins
 	NoDedup bool
 	Workers int // 0 = the store's
+	// Heal looks up pages that are equal to the base as well, and writes those
+	// whose content was lost.
+	Heal bool
 }
 
 const defaultSpillAfter = 8 << 20

@@ -111,7 +111,6 @@ func BenchmarkTakeFullMemory(b *testing.B) {
 		img := make([]byte, size)
 		(&mix{seed: 1}).image(img)
 		must(mem.WriteAt(img, 0))
-		img = nil
 		for range 2 {
 			runtime.GC() // a pool lets go at the second
 		}

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/zeebo/blake3"
 
@@ -27,14 +28,19 @@ func pageID(c testkit.Content) engine.Root { return chunk.Sum(c.Bytes(engine.Pag
 // rot flips a bit in the stored bytes of a page and returns the segment's file.
 func rot(t *testing.T, r *drive.Run, c testkit.Content) {
 	t.Helper()
-	e, ok, err := r.E.Entry(pageID(c))
+	rotOn(t, r.Disk, r.E, c)
+}
+
+func rotOn(t *testing.T, disk *testkit.Disk, eng *engine.Engine, c testkit.Content) {
+	t.Helper()
+	e, ok, err := eng.Entry(pageID(c))
 	if err != nil || !ok {
 		t.Fatalf("content %d is not stored: %v", c, err)
 	}
 	want := c.Bytes(engine.PageSize)
 	file := "store/log/" + seglog.SegmentID(e.Segment).String() + ".seg"
 	found := false
-	err = r.Disk.Edit(file, func(p []byte) {
+	err = disk.Edit(file, func(p []byte) {
 		frame := p[e.Offset:min(len(p), int(e.Offset+e.Length))]
 		if i := bytes.Index(frame, want); i >= 0 {
 			frame[i+1234] ^= 0x20
@@ -43,6 +49,81 @@ func rot(t *testing.T, r *drive.Run, c testkit.Content) {
 	})
 	if err != nil || !found {
 		t.Fatalf("content %d is not in %s at %d as it is: %v", c, file, e.Offset, err)
+	}
+}
+
+// A page that is written again as it was heals what was lost of it, though the
+// head names it already and its tree does not change; also when the damage was
+// found by another process, or by a rebuild, and when a whole section is assigned.
+func TestWritingAPageAgainHealsIt(t *testing.T) {
+	for _, found := range []string{"read", "reopened", "rebuilt"} {
+		for _, assign := range []bool{false, true} {
+			t.Run(fmt.Sprintf("%s, assign %t", found, assign), func(t *testing.T) {
+				disk := testkit.NewDisk()
+				o := &engine.Options{FS: disk.Mount(), Ballast: -1, NoBackground: true, NoCompression: true}
+				if err := engine.Create("store", o); err != nil {
+					t.Fatal(err)
+				}
+				e := must(engine.Open("store", o))
+				defer func() { e.Close() }()
+				id := drive.Canister(0)
+				img := make([]byte, 50*4096)
+				for i := range 50 {
+					testkit.Content(i + 2).Fill(img[i*4096:][:4096])
+				}
+				c := must(e.CreateCanister(bg, id))
+				m := must(c.Memory(engine.WasmMemory))
+				must(m.Assign(bg, bytes.NewReader(img), uint64(len(img)), nil))
+				first := must(c.Take(bg, engine.TakeOptions{})).ID
+				reopen := func(rebuild bool) {
+					if err := e.Close(); err != nil {
+						t.Fatal(err)
+					}
+					o.RebuildIndex = rebuild
+					e = must(engine.Open("store", o))
+					c = must(e.Canister(id))
+					m = must(c.Memory(engine.WasmMemory))
+				}
+				read := func() error {
+					s := must(e.Snapshot(bg, first))
+					defer s.Close()
+					p := make([]byte, len(img))
+					_, err := must(s.Section(engine.WasmMemory)).ReadAt(p, 0)
+					if err == nil && !bytes.Equal(p, img) {
+						t.Fatal("wrong content, and no error")
+					}
+					return err
+				}
+				reopen(false)
+				rotOn(t, disk, e, 32)
+				if found == "rebuilt" {
+					reopen(true)
+				} else if err := read(); !errors.Is(err, engine.ErrCorrupt) {
+					t.Fatalf("reading says %v", err)
+				}
+				for !e.Lossy() {
+					time.Sleep(time.Millisecond) // readers hand damage on
+				}
+				if found == "reopened" {
+					reopen(false)
+				}
+				if assign {
+					if st := must(m.Assign(bg, bytes.NewReader(img), uint64(len(img)), nil)); st.Changed == 0 || st.Changed > 16 {
+						t.Fatalf("%+v", st)
+					}
+				} else {
+					must(m.WriteAt(img, 0))
+				}
+				must(c.Take(bg, engine.TakeOptions{}))
+				if err := read(); err != nil {
+					t.Fatalf("not healed: %v", err)
+				}
+				reopen(true)
+				if err := read(); err != nil || e.Lossy() {
+					t.Fatalf("lost again: %v", err)
+				}
+			})
+		}
 	}
 }
 

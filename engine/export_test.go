@@ -26,3 +26,6 @@ func (e *Engine) HoldApplier() (release func()) {
 	<-held
 	return func() { close(done) }
 }
+
+// Lossy tells whether takes look up what their head already names.
+func (e *Engine) Lossy() bool { return e.counter.Lossy() }

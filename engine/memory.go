@@ -265,6 +265,7 @@ func (m *Memory) assign(ctx context.Context, buf []byte, indexes []uint64, ids [
 	if err := m.leaves(ctx, indexes, ids); err != nil {
 		return m.s.located(err, m.section, indexes[0])
 	}
+	lossy := m.s.e.counter.Lossy()
 	for i, page := range indexes {
 		st.Pages++
 		src := (*pageBytes)(buf[i*PageSize:])
@@ -272,7 +273,7 @@ func (m *Memory) assign(ctx context.Context, buf []byte, indexes []uint64, ids [
 			if *q == *src {
 				continue
 			}
-		} else if chunk.Sum(src[:]) == ids[i] {
+		} else if chunk.Sum(src[:]) == ids[i] && !(lossy && m.s.e.gone(ids[i])) {
 			continue
 		}
 		q, err := m.own(page, true)

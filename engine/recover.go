@@ -21,7 +21,8 @@ type recovery struct {
 	rebuilt  string // why the index was built anew; empty if it was not
 	batches  int
 	duration time.Duration
-	bad      int // nodes that could not be read while counting
+	lost     uint64 // IDs that a rebuild found named and not stored
+	bad      int    // nodes that could not be read while counting
 }
 
 func (e *Engine) indexOptions() index.Options {
@@ -153,6 +154,11 @@ func (e *Engine) catchUp(ctx context.Context) (err error) {
 	if e.counter, err = gc.NewCounter(e.idx, e.store, e.alive, e.o.Logger); err != nil {
 		return err
 	}
+	if e.recovery.lost > 0 {
+		if err := e.counter.NoteLossy(); err != nil {
+			return err
+		}
+	}
 	for key, seq := range e.counter.Damaged() {
 		e.damage([]byte(key), seq, errOldDamage)
 	}
@@ -217,6 +223,16 @@ func (e *Engine) makeStore(l chunk.Lookup) (err error) {
 type lookup struct{ *index.Index }
 
 func (l lookup) Get(id index.ID) (index.Entry, bool, error) { return l.GetUnfiltered(id) }
+
+// gone tells whether the content of an ID that a head names was lost: writing it
+// once more brings it back.
+func (e *Engine) gone(id chunk.ID) bool {
+	if id.IsZero() {
+		return false
+	}
+	entry, ok, err := e.idx.Get(index.ID(id))
+	return err == nil && (!ok || entry.Lost || !e.alive(entry.Segment))
+}
 
 // enter puts a record into the canister table if it is the newest.
 func (e *Engine) enter(key, payload []byte) error {
@@ -410,8 +426,11 @@ func (e *Engine) rebuild(ctx context.Context) error {
 			}
 		}
 	}
-	e.idx, err = rb.Finish(uint64(seq), hash)
-	return err
+	if e.idx, err = rb.Finish(uint64(seq), hash); err != nil {
+		return err
+	}
+	e.recovery.lost = rb.Stats().Lost
+	return nil
 }
 
 // damagedSeq is the sequence of a canister's newest record if that can not be

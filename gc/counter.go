@@ -72,9 +72,16 @@ type Counter struct {
 	// unmet are the IDs that the batch being applied has placed and that no
 	// count has entered yet.
 	unmet map[chunk.ID]struct{}
+	// lossy says that content was lost since the index was built.
+	lossy atomic.Bool
 	step  int
 	stats CounterStats
 }
+
+// lossyKey is a key among the counting states that is too long for a canister.
+// It has no value, and stands there once anything was lost, for as long as the
+// index does.
+const lossyKey = "lost content since the index was built"
 
 type recordAt struct {
 	seq uint64
@@ -94,6 +101,10 @@ func NewCounter(idx *index.Index, store *chunk.Store, alive func(uint64) bool, l
 	c := &Counter{idx: idx, store: store, alive: alive, log: log, known: map[string]*runs{}, where: map[string]recordAt{}, limbo: newSuspects(), step: stepDeltas}
 	for st, err := range idx.State(nil) {
 		var rs *runs
+		if err == nil && string(st.Key) == lossyKey {
+			c.lossy.Store(true)
+			continue
+		}
 		if err == nil {
 			rs, err = decodeRuns(st.Value)
 		}
@@ -124,6 +135,31 @@ func (c *Counter) Stats() CounterStats {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	return c.stats
+}
+
+// Lossy tells whether content was ever lost since the index was built. A take
+// then looks up even what its canister's head already names.
+func (c *Counter) Lossy() bool { return c.lossy.Load() }
+
+// NoteLossy makes Lossy true for as long as the index lives.
+func (c *Counter) NoteLossy() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.lossy.Load() {
+		return nil
+	}
+	out := c.idx.NewBatch()
+	c.lossy.Store(true)
+	out.PutState([]byte(lossyKey), nil)
+	return out.Commit()
+}
+
+// noteLost counts one more entry that is lost by out.
+func (c *Counter) noteLost(out *index.Batch) {
+	c.stats.Lost++
+	if !c.lossy.Swap(true) {
+		out.PutState([]byte(lossyKey), nil)
+	}
 }
 
 // Apply brings the index to the batch. What is stored on return is one atomic
@@ -371,7 +407,7 @@ func (c *Counter) MarkLost(ids []chunk.ID) error {
 		}
 		e.Lost = true
 		out.SetEntry(sorted[i], e)
-		c.stats.Lost++
+		c.noteLost(out)
 		return nil
 	})
 	if err != nil {
@@ -395,7 +431,7 @@ func (c *Counter) Abandon(ids []chunk.ID) error {
 			return nil
 		}
 		if !e.Lost {
-			c.stats.Lost++
+			c.noteLost(out)
 		}
 		unplace(out, &e)
 		out.SetEntry(sorted[i], e)
@@ -492,7 +528,7 @@ func (c *Counter) setCount(out *index.Batch, id chunk.ID, e index.Entry, ok bool
 			place(out, &e, p.Loc)
 		} else if !e.Lost {
 			unplace(out, &e)
-			c.stats.Lost++
+			c.noteLost(out)
 			c.log.Error("named but not stored", "chunk", id.String())
 		}
 	}
