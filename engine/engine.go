@@ -26,9 +26,11 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"path"
 	"sync"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/gc"
@@ -59,10 +61,12 @@ type Engine struct {
 	recovery recovery
 	early    earlyBatches
 	lost     lostPages
-	counters *counters
-	closing  atomic.Bool
-	closed   sync.Once
-	closeErr error
+	// comparing holds the one comparison of counts that may go on.
+	comparing chan struct{}
+	counters  *counters
+	closing   atomic.Bool
+	closed    sync.Once
+	closeErr  error
 }
 
 // earlyBatches keeps batches that the log writes of itself before the applier
@@ -113,13 +117,16 @@ func open(dir string, opts *Options) (_ *Engine, err error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
-	e := &Engine{dir: dir, o: opts.withDefaults(), table: map[CanisterID]*entry{}, counters: newCounters()}
+	e := &Engine{dir: dir, o: opts.withDefaults(), table: map[CanisterID]*entry{}, counters: newCounters(), comparing: make(chan struct{}, 1)}
 	if ok, err := seglog.Exists(e.o.FS, dir); err != nil {
 		return nil, err
 	} else if !ok {
 		return nil, fmt.Errorf("%s: %w", dir, ErrNoStore)
 	}
 	if e.lock, err = e.o.FS.Lock(path.Join(dir, "LOCK")); err != nil {
+		if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOSPC) {
+			return nil, fmt.Errorf("the lock can not be taken: %w", err)
+		}
 		return nil, fmt.Errorf("%w: %w", ErrLocked, err)
 	}
 	defer func() {

@@ -392,3 +392,37 @@ func TestDamagedRecordSurvivesGCAndRebuild(t *testing.T) {
 		t.Error("a deleted snapshot is back, or the damage forgotten:", err)
 	}
 }
+
+// Two checks of a store at one time were one check and one error.
+func TestConcurrentVerifies(t *testing.T) {
+	r := newRun(t, nil)
+	do(t, r, create(0), resize(0, wasm, 60*4096), fill(0, wasm, 0, contents(2, 50)...), take(0))
+	var all sync.WaitGroup
+	for range 8 {
+		all.Go(func() {
+			for p, err := range r.E.Verify(bg, engine.VerifyOptions{}) {
+				t.Errorf("%+v, %v", p, err)
+			}
+		})
+	}
+	all.Wait()
+}
+
+// Every failure to lock read as "in use by another process".
+func TestLockThatIsNotAllowed(t *testing.T) {
+	disk := testkit.NewDisk()
+	fs := disk.Mount()
+	if err := engine.Create("store", &engine.Options{FS: fs}); err != nil {
+		t.Fatal(err)
+	}
+	fs.Inject(&testkit.Fault{Kind: testkit.AnyOp, Under: "store/LOCK", Err: syscall.EACCES})
+	_, err := engine.Open("store", &engine.Options{FS: fs})
+	if errors.Is(err, engine.ErrLocked) || !errors.Is(err, syscall.EACCES) {
+		t.Fatal(err)
+	}
+	fs.Inject()
+	e := must(engine.Open("store", &engine.Options{FS: fs}))
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

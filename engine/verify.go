@@ -90,7 +90,15 @@ func (e *Engine) verify(ctx context.Context, o VerifyOptions, yield func(Problem
 
 // verifyCounts recomputes every count from the canisters' records.
 func (e *Engine) verifyCounts(ctx context.Context, report func(Problem) error) error {
+	// The scratch files of a comparison are those of one at a time.
+	select {
+	case e.comparing <- struct{}{}:
+		defer func() { <-e.comparing }()
+	case <-ctx.Done():
+		return ctx.Err()
+	}
 	var found []Problem
+	unnamed := 0
 	o := index.RebuildOptions{Memory: e.o.RebuildMemory}
 	err := e.counter.Compare(ctx, e.store, o, func(m index.CountMismatch) error {
 		if m.Counted == 0 && m.Present && m.Stored.Count == 0 {
@@ -105,17 +113,24 @@ func (e *Engine) verifyCounts(ctx context.Context, report func(Problem) error) e
 		default:
 			p.Kind = ProblemCount
 		}
-		found = append(found, p)
 		if len(found) >= maxProblems {
 			return errStopped
 		}
+		found = append(found, p)
 		return nil
 	}, func(key []byte, id chunk.ID, err error) {
 		c, _ := CanisterIDFromBytes(key)
+		if len(found) >= maxProblems {
+			unnamed++
+			return
+		}
 		found = append(found, Problem{Kind: ProblemNode, Canister: c, Chunk: id, Detail: err.Error()})
 	})
 	if err != nil && !errors.Is(err, errStopped) {
 		return err
+	}
+	if err != nil || unnamed > 0 {
+		found = append(found, Problem{Kind: ProblemIndex, Detail: fmt.Sprintf("the comparison of counts found more than %d problems and names no more; rebuild the index, then verify again", maxProblems)})
 	}
 	for _, p := range found {
 		if err := report(p); err != nil {
@@ -129,7 +144,8 @@ func (e *Engine) verifyCounts(ctx context.Context, report func(Problem) error) e
 // that was forgotten is checked again.
 const maxSeen = 1 << 18
 
-// maxProblems bounds what is kept of one comparison of counts.
+// maxProblems bounds what is kept of one comparison of counts; there is always
+// one problem that says so.
 const maxProblems = 100_000
 
 func (e *Engine) logicalTotal() int64 {
