@@ -83,11 +83,11 @@ func (e *Engine) lookup(id CanisterID) (*entry, *record.Record, error) {
 // canister of that name that was deleted stays deleted; ids of its snapshots
 // are not used again.
 func (e *Engine) CreateCanister(ctx context.Context, id CanisterID) (*Canister, error) {
-	c, err := e.createCanister(ctx, id)
+	c, err := e.createCanister(ctx, id, nil)
 	return c, opError("create canister", id, SnapshotID{}, err)
 }
 
-func (e *Engine) createCanister(ctx context.Context, id CanisterID) (*Canister, error) {
+func (e *Engine) createCanister(ctx context.Context, id CanisterID, host []byte) (*Canister, error) {
 	if id.IsZero() {
 		return nil, fmt.Errorf("empty canister id: %w", ErrInvalid)
 	}
@@ -111,7 +111,7 @@ func (e *Engine) createCanister(ctx context.Context, id CanisterID) (*Canister, 
 	if damaged != nil {
 		return nil, fmt.Errorf("%w: %w", ErrDamaged, damaged)
 	}
-	rec := &record.Record{Seq: 1, Incarnation: 1}
+	rec := &record.Record{Seq: 1, Incarnation: 1, Host: slices.Clone(host)}
 	if have != nil {
 		if !have.Deleted {
 			return nil, ErrExists
@@ -371,12 +371,12 @@ func find(rec *record.Record, id SnapshotID) (record.Snapshot, error) {
 // comes back in the background. Readers of it go on until they are closed.
 func (e *Engine) Delete(ctx context.Context, id SnapshotID) error {
 	began := time.Now()
-	err := e.delete(ctx, id)
+	err := e.delete(ctx, id, nil)
 	e.counters.observe(opDelete, began, err)
 	return opError("delete", id.Canister, id, err)
 }
 
-func (e *Engine) delete(ctx context.Context, id SnapshotID) error {
+func (e *Engine) delete(ctx context.Context, id SnapshotID, host []byte) error {
 	ent, _, err := e.lookup(id.Canister)
 	if err != nil {
 		return err
@@ -394,6 +394,9 @@ func (e *Engine) delete(ctx context.Context, id SnapshotID) error {
 	}
 	rec := without(have, id.Local)
 	rec.Seq++
+	if host != nil {
+		rec.Host = slices.Clone(host)
+	}
 	if _, err := e.commit(ctx, &change{ent: ent, rec: rec}, true); err != nil {
 		return err
 	}
