@@ -9,6 +9,7 @@ import (
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/gc"
 	"github.com/snapstore/snapstore/internal/index"
+	"github.com/snapstore/snapstore/internal/osfs"
 	"github.com/snapstore/snapstore/internal/record"
 	"github.com/snapstore/snapstore/internal/seglog"
 )
@@ -138,6 +139,7 @@ func translate(err error) error {
 		{index.ErrClosed, ErrClosed},
 		{seglog.ErrDamaged, ErrCorrupt},
 		{record.ErrMalformed, ErrDamaged},
+		{osfs.ErrLink, ErrUnsafe},
 	} {
 		if errors.Is(err, t.from) && !errors.Is(err, t.to) {
 			return fmt.Errorf("%w: %w", t.to, err)

@@ -87,6 +87,9 @@ func create(dir string, opts *Options) error {
 		return err
 	}
 	o := opts.withDefaults()
+	if err := o.checkPrivate(dir); err != nil {
+		return err
+	}
 	if ok, err := seglog.Exists(o.FS, dir); err != nil {
 		return err
 	} else if ok {
@@ -122,6 +125,9 @@ func open(dir string, opts *Options) (_ *Engine, err error) {
 		return nil, err
 	} else if !ok {
 		return nil, fmt.Errorf("%s: %w", dir, ErrNoStore)
+	}
+	if err := e.o.checkPrivate(dir); err != nil {
+		return nil, err
 	}
 	if e.lock, err = e.o.FS.Lock(path.Join(dir, "LOCK")); err != nil {
 		if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOSPC) {

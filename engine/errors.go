@@ -45,6 +45,9 @@ var (
 	ErrReadOnly = errors.New("store is read-only after a failed write")
 	// ErrInvalid: an argument is out of its limits.
 	ErrInvalid = errors.New("invalid argument")
+	// ErrUnsafe: others than its owner may write to the store, or a part of it is
+	// a symbolic link.
+	ErrUnsafe = errors.New("store is not its owner's alone")
 	// ErrClosed: the engine, the snapshot or the memory is closed.
 	ErrClosed = errors.New("closed")
 )
@@ -99,6 +102,8 @@ func hint(err error) string {
 		return "create one with Create or \"snapstore init\""
 	case errors.Is(err, ErrLocked):
 		return "close the other process first"
+	case errors.Is(err, ErrUnsafe):
+		return "take the right to write from group and others (chmod -R go-w), and put files where links are"
 	case errors.Is(err, ErrNewerFormat):
 		return "open it with the version that wrote it, or a newer one"
 	case errors.Is(err, ErrNoSpace):

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"errors"
 	"fmt"
 	"log/slog"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/internal/osfs"
 )
 
 // Defaults of Options.
@@ -40,7 +42,8 @@ const (
 // Options of Open and Create. The zero value of every field is its default,
 // and a nil *Options is all defaults.
 type Options struct {
-	// FS holds log and index alike; nil is the operating system's.
+	// FS holds log and index alike; nil is the operating system's, with files
+	// for their owner alone, and no store that others can write to.
 	FS vfs.FS
 	// Logger gets what an operator should know; nil is silence.
 	Logger *slog.Logger
@@ -89,7 +92,7 @@ func (o *Options) withDefaults() Options {
 		c = *o
 	}
 	if c.FS == nil {
-		c.FS = vfs.Default
+		c.FS = osfs.New()
 	}
 	if c.Logger == nil {
 		c.Logger = slog.New(slog.DiscardHandler)
@@ -110,6 +113,19 @@ func (o *Options) withDefaults() Options {
 	def(&c.Ballast, DefaultBallast)
 	def(&c.RebuildMemory, 64<<20)
 	return c
+}
+
+// checkPrivate refuses a directory of the operating system that others may
+// change.
+func (o *Options) checkPrivate(dir string) error {
+	if _, ok := o.FS.(osfs.FS); !ok {
+		return nil
+	}
+	err := osfs.Check(dir)
+	if errors.Is(err, osfs.ErrOpenToOthers) || errors.Is(err, osfs.ErrLink) {
+		return fmt.Errorf("%w: %w", ErrUnsafe, err)
+	}
+	return err
 }
 
 func def[T comparable](p *T, v T) {

@@ -134,6 +134,7 @@ func classify(err error) (exitCode, string) {
 	}{
 		{engine.ErrNoStore, exitNoStore, `name the store with --store or SNAPSTORE_DIR, or make one with "snapstore init"`},
 		{engine.ErrLocked, exitLocked, "wait until the other process that uses the store has ended, then try again"},
+		{engine.ErrUnsafe, exitError, `take the right to write from others ("chmod -R go-w DIR"), and put files where links are`},
 		{engine.ErrNewerFormat, exitNewerFormat, "use the version of snapstore that wrote the store, or a newer one"},
 		{engine.ErrSnapshotLimit, exitLimit, `pass --replace ID to replace a snapshot, delete one with "snapstore snapshot rm", or allow more with --limit`},
 		{engine.ErrNotFound, exitNotFound, `"snapstore canister ls" and "snapstore snapshot ls" list what is there`},

@@ -1,0 +1,138 @@
+// Package osfs is the machine's file system as a store uses it: what is created
+// is for its owner alone, no symbolic link inside the store is followed, and a
+// store that others can write to is refused.
+//
+// A link is looked for before a file is opened and not by the opening itself.
+// That is enough because nobody else can put one there meanwhile: the directory
+// is its owner's alone.
+package osfs
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path/filepath"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+var (
+	// ErrLink: a name inside the store is a symbolic link.
+	ErrLink = errors.New("a symbolic link inside the store is not followed")
+	// ErrOpenToOthers: somebody else may change the store.
+	ErrOpenToOthers = errors.New("others may write to the store")
+)
+
+// What is created is for the owner alone: memory images hold secrets.
+const (
+	filePerm = 0o600
+	dirPerm  = 0o700
+)
+
+// FS is vfs.Default with those rules. Safe for concurrent use.
+type FS struct{ vfs.FS }
+
+// New returns the file system of the machine.
+func New() FS { return FS{vfs.Default} }
+
+// noLink refuses a name that is a link; a name that is not there is not one.
+func noLink(name string) error {
+	info, err := os.Lstat(name)
+	if err == nil && info.Mode()&os.ModeSymlink != 0 {
+		return &os.PathError{Op: "open", Path: name, Err: ErrLink}
+	}
+	return nil
+}
+
+// private makes a file its owner's alone. The caller has just created it.
+func private(f vfs.File, name string, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(name, filePerm); err != nil {
+		return nil, errors.Join(err, f.Close())
+	}
+	return f, nil
+}
+
+// Create implements vfs.FS. A file or link of that name is removed first.
+func (s FS) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	f, err := s.FS.Create(name, c)
+	return private(f, name, err)
+}
+
+// Open implements vfs.FS.
+func (s FS) Open(name string, opts ...vfs.OpenOption) (vfs.File, error) {
+	if err := noLink(name); err != nil {
+		return nil, err
+	}
+	return s.FS.Open(name, opts...)
+}
+
+// OpenReadWrite implements vfs.FS.
+func (s FS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	info, err := os.Lstat(name)
+	switch {
+	case err != nil:
+		f, err := s.FS.OpenReadWrite(name, c, opts...)
+		return private(f, name, err)
+	case info.Mode()&os.ModeSymlink != 0:
+		return nil, &os.PathError{Op: "open", Path: name, Err: ErrLink}
+	}
+	return s.FS.OpenReadWrite(name, c, opts...)
+}
+
+// ReuseForWrite implements vfs.FS.
+func (s FS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	if err := noLink(oldname); err != nil {
+		return nil, err
+	}
+	f, err := s.FS.ReuseForWrite(oldname, newname, c)
+	return private(f, newname, err)
+}
+
+// MkdirAll implements vfs.FS.
+func (s FS) MkdirAll(dir string, perm os.FileMode) error { return s.FS.MkdirAll(dir, perm&dirPerm) }
+
+// Lock implements vfs.FS.
+func (s FS) Lock(name string) (lock io.Closer, err error) {
+	if err := noLink(name); err != nil {
+		return nil, err
+	}
+	if lock, err = s.FS.Lock(name); err != nil {
+		return nil, err
+	}
+	if err := os.Chmod(name, filePerm); err != nil {
+		return nil, errors.Join(err, lock.Close())
+	}
+	return lock, nil
+}
+
+// Check refuses a store whose directory, or one of those in it, others may
+// write to, or which is a link itself below its top. A directory that is not
+// there is not refused.
+func Check(dir string) error {
+	for _, d := range []string{dir, "log", "index", "quarantine"} {
+		look := os.Lstat
+		if d == dir {
+			look = os.Stat // where the store is, its owner decides
+		} else {
+			d = filepath.Join(dir, d)
+		}
+		info, err := look(d)
+		if errors.Is(err, os.ErrNotExist) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if info.Mode()&os.ModeSymlink != 0 {
+			return &os.PathError{Op: "open", Path: d, Err: ErrLink}
+		}
+		if openToOthers(info) {
+			return fmt.Errorf("%s has mode %v: %w", d, info.Mode().Perm(), ErrOpenToOthers)
+		}
+	}
+	return nil
+}

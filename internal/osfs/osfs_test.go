@@ -1,0 +1,50 @@
+package osfs
+
+import (
+	"errors"
+	"os"
+	"path/filepath"
+	"testing"
+)
+
+// TestNoLinkIsFollowed: neither read through nor written through, and Create
+// puts a file where the link was.
+func TestNoLinkIsFollowed(t *testing.T) {
+	dir := t.TempDir()
+	target, link := filepath.Join(dir, "target"), filepath.Join(dir, "link")
+	if err := os.WriteFile(target, []byte("others'"), 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(target, link); err != nil {
+		t.Skipf("SKIPPED: no symbolic links here: %v", err)
+	}
+	s := New()
+	if _, err := s.Open(link); !errors.Is(err, ErrLink) {
+		t.Errorf("open: %v", err)
+	}
+	if _, err := s.OpenReadWrite(link, ""); !errors.Is(err, ErrLink) {
+		t.Errorf("open for writing: %v", err)
+	}
+	if _, err := s.Lock(link); !errors.Is(err, ErrLink) {
+		t.Errorf("lock: %v", err)
+	}
+	if _, err := s.ReuseForWrite(link, filepath.Join(dir, "new"), ""); !errors.Is(err, ErrLink) {
+		t.Errorf("reuse: %v", err)
+	}
+	f, err := s.Create(link, "")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := f.Write([]byte("ours")); err != nil {
+		t.Fatal(err)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if p, err := os.ReadFile(target); err != nil || string(p) != "others'" {
+		t.Errorf("the target reads %q, %v", p, err)
+	}
+	if info, err := os.Lstat(link); err != nil || info.Mode() != 0o600 {
+		t.Errorf("created: %v, %v", info, err)
+	}
+}
