@@ -1,0 +1,268 @@
+package trackmem
+
+import (
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"sync/atomic"
+)
+
+// Errors that callers tell apart.
+var (
+	ErrClosed = errors.New("memory is closed")
+	// ErrNotRunning: the mode can not collect beside writers.
+	ErrNotRunning = errors.New("this tracking mode collects only while nobody writes")
+)
+
+// Memory is a reservation that never moves, with a length that grows inside
+// it. The package comment says who excludes whom.
+type Memory struct {
+	t     *Tracker
+	mode  Mode
+	res   reservation
+	size  atomic.Int64
+	wrote atomic.Bool // something may have been written since the last Collect
+
+	// marked are the pages to report whatever the kernel or the hashes say.
+	marked marks
+	hashes hashes // in hash mode
+
+	mu      sync.Mutex // guards what follows, and that nothing is unmapped in use
+	touched DirtySet   // regions that are armed, in kernel mode
+	borrows int
+	closed  bool
+}
+
+// Limit is the most that m can grow to, in bytes.
+func (m *Memory) Limit() int64 { return int64(len(m.res.bytes)) }
+
+// Size in bytes.
+func (m *Memory) Size() int64 { return m.size.Load() }
+
+// Mode is how writes are noticed.
+func (m *Memory) Mode() Mode { return m.mode }
+
+func pages(bytes int64) uint64 { return (uint64(bytes) + PageSize - 1) / PageSize }
+
+// ReadAt implements io.ReaderAt.
+func (m *Memory) ReadAt(p []byte, off int64) (int, error) {
+	size := m.size.Load()
+	if off < 0 {
+		return 0, fmt.Errorf("read at %d: negative offset", off)
+	}
+	if off >= size {
+		return 0, io.EOF
+	}
+	n := copy(p, m.res.bytes[off:size])
+	if n < len(p) {
+		return n, io.EOF
+	}
+	return n, nil
+}
+
+// WriteAt implements io.WriterAt. It never grows the memory.
+func (m *Memory) WriteAt(p []byte, off int64) (int, error) {
+	size := m.size.Load()
+	if off < 0 || off > size || int64(len(p)) > size-off {
+		return 0, outside(len(p), off, size)
+	}
+	if len(p) == 0 {
+		return 0, nil
+	}
+	if m.mode != ModeBitmap {
+		// Set before the write: a Collect never runs beside it.
+		if !m.wrote.Load() {
+			m.wrote.Store(true)
+		}
+		return copy(m.res.bytes[off:], p), nil
+	}
+	copy(m.res.bytes[off:], p)
+	first, last := uint64(off)/PageSize, (uint64(off)+uint64(len(p))-1)/PageSize
+	if first != last || !m.marked.has(first) {
+		m.marked.set(first, last+1)
+	}
+	return len(p), nil
+}
+
+func outside(n int, off, size int64) error {
+	return fmt.Errorf("write of %d bytes at %d in a memory of %d bytes: grow it first", n, off, size)
+}
+
+// Grow makes the memory longer; what is new reads as zeros.
+func (m *Memory) Grow(size int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	have := m.size.Load()
+	switch {
+	case m.closed:
+		return ErrClosed
+	case size < have:
+		return fmt.Errorf("grow from %d to %d bytes: smaller", have, size)
+	case size > m.Limit():
+		return fmt.Errorf("grow to %d bytes: at most %d are reserved", size, m.Limit())
+	}
+	if err := m.res.commit(uint64(have), uint64(size)); err != nil {
+		return fmt.Errorf("grow to %d bytes: %w", size, err)
+	}
+	m.size.Store(size)
+	return nil
+}
+
+// Truncate cuts the memory to size. What lies behind is given back to the
+// system and reads as zeros when the memory grows again; it counts as written.
+func (m *Memory) Truncate(size int64) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	have := m.size.Load()
+	switch {
+	case m.closed:
+		return ErrClosed
+	case size < 0 || size > have:
+		return fmt.Errorf("truncate %d bytes to %d: not smaller", have, size)
+	case size == have:
+		return nil
+	}
+	first, end := pages(size), pages(have)
+	if size%PageSize != 0 {
+		clear(m.res.bytes[size:min(int64(first)*PageSize, have)])
+		m.marked.set(first-1, first)
+	}
+	m.size.Store(size)
+	if first == end {
+		return nil
+	}
+	m.marked.set(first, end)
+	return m.res.drop(first*PageSize, end*PageSize)
+}
+
+// Collect moves the pages written since the last Collect into d, all below
+// Size, and arms them again. Nobody may write meanwhile. After an error every
+// page is in d, because nothing is known.
+func (m *Memory) Collect(d *DirtySet) error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return ErrClosed
+	}
+	end := pages(m.size.Load())
+	m.marked.take(d, end)
+	// wrote is set by a borrow and stays while there is one, so it is clear only
+	// when nobody could write.
+	quiet := m.mode != ModeBitmap && m.borrows == 0 && !m.wrote.Swap(false)
+	if quiet {
+		return nil
+	}
+	var err error
+	switch m.mode {
+	case ModeKernel:
+		err = m.collectKernel(d, end, false)
+	case ModeHash:
+		m.hashes.collect(m.res.bytes, d, end)
+	}
+	if err != nil {
+		m.wrote.Store(true)
+		d.AddRange(0, end)
+		return fmt.Errorf("collect written pages: %w", err)
+	}
+	return nil
+}
+
+// CollectRunning is Collect beside writers. What is written while it runs is
+// reported by it or by the next. It works where Mode.Running says so.
+func (m *Memory) CollectRunning(d *DirtySet) error {
+	if !m.mode.Running() {
+		return ErrNotRunning
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return ErrClosed
+	}
+	end := pages(m.size.Load())
+	if err := m.collectKernel(d, end, true); err != nil {
+		d.AddRange(0, end)
+		return fmt.Errorf("collect written pages: %w", err)
+	}
+	return nil
+}
+
+// CopyDirty copies the pages of d below Size to the end of b.
+func (m *Memory) CopyDirty(d *DirtySet, b *PageBuf) {
+	end := pages(m.size.Load())
+	for first, last := range d.Ranges() {
+		if first >= end {
+			return
+		}
+		b.add(m.res.bytes, first, min(last, end))
+	}
+}
+
+// Page gives a page as it is now, for reading; its bytes change as they are
+// written. It is nil behind the end.
+func (m *Memory) Page(page uint64) []byte {
+	if page >= pages(m.size.Load()) {
+		return nil
+	}
+	return m.res.bytes[page*PageSize : (page+1)*PageSize : (page+1)*PageSize]
+}
+
+// Close ends the use of m. Its memory goes when the last Borrow is released.
+func (m *Memory) Close() error {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil
+	}
+	m.closed = true
+	m.size.Store(0)
+	return m.unmap()
+}
+
+// unmap releases everything once nobody needs it. The caller holds mu.
+func (m *Memory) unmap() error {
+	if !m.closed || m.borrows > 0 {
+		return nil
+	}
+	m.marked.release()
+	m.hashes.release()
+	return m.res.release()
+}
+
+// Borrow is the right to use the bytes of a Memory.
+type Borrow struct {
+	m    *Memory
+	once sync.Once
+}
+
+// Borrow lends the bytes out until Release.
+func (m *Memory) Borrow() (*Borrow, error) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	if m.closed {
+		return nil, ErrClosed
+	}
+	m.borrows++
+	m.wrote.Store(true)
+	return &Borrow{m: m}, nil
+}
+
+// Bytes is the memory as long as it is now; its capacity is the limit. The
+// address is always the same. Bytes behind the length must not be written
+// before Grow.
+func (b *Borrow) Bytes() []byte {
+	size := b.m.size.Load()
+	return b.m.res.bytes[:size:len(b.m.res.bytes)]
+}
+
+// Release ends the right: no slice that Bytes gave may be used any more.
+func (b *Borrow) Release() error {
+	var err error
+	b.once.Do(func() {
+		b.m.mu.Lock()
+		defer b.m.mu.Unlock()
+		b.m.borrows--
+		err = b.m.unmap()
+	})
+	return err
+}
