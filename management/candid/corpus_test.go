@@ -205,6 +205,20 @@ func writeCorpus(t *testing.T) {
 	}
 }
 
+// TestMargin: the types in use come nowhere near the default limits.
+func TestMargin(t *testing.T) {
+	t.Parallel()
+	limits := Limits{
+		Depth: DefaultDepth / 8, Types: DefaultTypes / 8, Fields: DefaultFields / 8, NumberBytes: DefaultNumberBytes / 2,
+		Decoded: DefaultDecoded / 8, Skipped: DefaultSkipped / 8,
+	}
+	for _, m := range readCorpus(t, "node.json") {
+		if err := Unmarshal(unhex(t, m.Hex), limits, corpusTypes()[m.Read]); err != nil {
+			t.Errorf("%s: %v", m.Name, err)
+		}
+	}
+}
+
 // TestCorpusIsWhole: every type has a message, so that none is forgotten.
 func TestCorpusIsWhole(t *testing.T) {
 	t.Parallel()

@@ -2,9 +2,11 @@ package candid
 
 import "fmt"
 
-// Defaults of Limits. The deepest type of the management canister nests 8
-// values, its largest has 50 table entries and 150 fields; its numbers have at most
-// 128 bits, which is 19 bytes; its largest message is a 10 MiB module.
+// Defaults of Limits. Messages of the management canister nest 7 values, and have up
+// to 20 table entries, 46 fields, numbers of 19 bytes and a module of 10 MiB;
+// skipping a whole status reply costs 281. Each limit leaves an eightfold
+// margin for what will be added, except that Decoded is for a module, its
+// arguments and what stands around them.
 const (
 	DefaultDepth       = 64
 	DefaultTypes       = 1024
