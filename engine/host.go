@@ -31,13 +31,18 @@ func (c *Canister) Revert(ctx context.Context) error {
 	return opError("revert", c.id, SnapshotID{}, c.revert(ctx))
 }
 
+// revert is no operation that waits for gc: it is how others are undone.
 func (c *Canister) revert(ctx context.Context) error {
-	op, err := c.begin(ctx)
+	if err := c.ent.lock(ctx); err != nil {
+		return err
+	}
+	defer c.ent.unlock()
+	defer c.e.tickets.Begin()() // so that the head that is read is not destroyed
+	_, rec, err := c.e.lookup(c.id)
 	if err != nil {
 		return err
 	}
-	defer op.end()
-	m, err := c.e.manifest(ctx, op.rec.Head)
+	m, err := c.e.manifest(ctx, rec.Head)
 	if err != nil {
 		return locate(err, c.id, SnapshotID{}, Section{}, 0)
 	}
