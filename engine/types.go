@@ -182,5 +182,6 @@ type Problem struct {
 	Chunk    Root
 	File     string
 	Offset   int64
+	Segment  uint64 // of the log; 0 if none is concerned
 	Detail   string
 }

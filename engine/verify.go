@@ -19,11 +19,13 @@ import (
 // yielded last. It reads what is durable; other operations go on meanwhile, but
 // gc destroys nothing until it has ended.
 //
-// Checked are: the log as it was met since Open; that every canister record
+// Checked are: the log as it was met since Open, and the directories of its
+// segments; that every canister record
 // can be read, and that the logical sizes in it are those of the manifests;
 // that every stored count is the one recomputed from the records, with nothing
-// stored that nothing names; that every node can be read; and every page, each
-// once for each run of versions that share it, unless NoData.
+// stored that nothing names; that every node can be read; and every page, unless
+// NoData. What versions share is read once; what is damaged is named for every
+// version that has it.
 func (e *Engine) Verify(ctx context.Context, o VerifyOptions) iter.Seq2[Problem, error] {
 	return func(yield func(Problem, error) bool) {
 		began := time.Now()
@@ -59,8 +61,11 @@ func (e *Engine) verify(ctx context.Context, o VerifyOptions, yield func(Problem
 	if err := e.applier.Wait(ctx, seglog.Sequence(e.Sequence())); err != nil {
 		return err
 	}
+	if err := e.log.CheckDirectories(ctx); err != nil {
+		return err
+	}
 	for _, d := range e.log.Damage() {
-		p := Problem{Kind: ProblemLog, File: d.File, Offset: int64(d.Offset), Detail: d.String()}
+		p := Problem{Kind: ProblemLog, File: d.File, Offset: int64(d.Offset), Segment: uint64(d.Segment), Detail: d.String()}
 		if err := report(p); err != nil {
 			return err
 		}
@@ -73,19 +78,18 @@ func (e *Engine) verify(ctx context.Context, o VerifyOptions, yield func(Problem
 		return err
 	}
 	// Past every cache: what is to be found is on the disk.
-	v := &check{e: e, store: e.store.Direct(), ctx: ctx, o: o, report: report, began: time.Now(), seen: manifest.NewSeen(maxSeen)}
+	v := &check{e: e, store: e.store.Direct(), ctx: ctx, o: o, report: report, began: time.Now(), seen: manifest.NewSeen(maxSeen), bad: map[chunk.ID]error{}}
 	if o.Progress != nil || o.Rate > 0 {
 		v.total = e.logicalTotal()
 	}
-	for info, err := range e.Canisters() {
-		if err != nil && info.ID.IsZero() {
-			return err
-		}
-		if err := v.canister(ctx, info.ID); err != nil {
-			return err
-		}
+	if err := v.canisters(v.version); err != nil {
+		return err
 	}
-	return nil
+	if len(v.bad) == 0 {
+		return nil
+	}
+	v.seen, v.naming = manifest.NewSeen(maxSeen), true
+	return v.canisters(v.name)
 }
 
 // verifyCounts recomputes every count from the canisters' records.
@@ -173,12 +177,50 @@ type check struct {
 	total  int64
 	seen   *manifest.Seen
 	buf    []byte // a window of pages, used by one version after the other
+	// bad are the pages and nodes that could not be read, and why; at most
+	// maxProblems of them.
+	bad    map[chunk.ID]error
+	naming bool // the second time round
 }
 
-// canister checks every version of a canister.
-func (v *check) canister(ctx context.Context, id CanisterID) error {
+// found keeps what could not be read until all of the store is known.
+func (v *check) found(id chunk.ID, err error) error {
+	if cerr := v.ctx.Err(); cerr != nil {
+		return cerr
+	}
+	if errors.Is(err, ErrClosed) || v.e.closing.Load() {
+		return ErrClosed
+	}
+	if len(v.bad) < maxProblems {
+		v.bad[id] = err
+	}
+	return nil
+}
+
+// perVersion is done with each version: its snapshot (zero for the live state),
+// logical size, root and canister.
+type perVersion func(id SnapshotID, logical uint64, root chunk.ID, c CanisterID) error
+
+func (v *check) canisters(do perVersion) error {
+	for info, err := range v.e.Canisters() {
+		if err != nil && info.ID.IsZero() {
+			return err
+		}
+		if err := v.canister(info.ID, do); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// canister goes through the versions of a canister.
+func (v *check) canister(id CanisterID, do perVersion) error {
+	ctx := v.ctx
 	_, rec, err := v.e.lookup(id)
 	if err != nil {
+		if errors.Is(err, ErrDamaged) && v.naming {
+			return nil
+		}
 		if errors.Is(err, ErrDamaged) {
 			return v.report(Problem{Kind: ProblemRecord, Canister: id, Detail: err.Error()})
 		}
@@ -194,12 +236,12 @@ func (v *check) canister(ctx context.Context, id CanisterID) error {
 			continue // deleted meanwhile
 		}
 		if err != nil {
-			if err := v.version(sid, s.Logical, s.Root, id); err != nil {
+			if err := do(sid, s.Logical, s.Root, id); err != nil {
 				return err
 			}
 			continue
 		}
-		err = v.version(sid, s.Logical, pin.info.Root, id)
+		err = do(sid, s.Logical, pin.info.Root, id)
 		pin.Close()
 		if err != nil {
 			return err
@@ -208,14 +250,7 @@ func (v *check) canister(ctx context.Context, id CanisterID) error {
 	if rec.Head.IsZero() {
 		return nil
 	}
-	return v.version(SnapshotID{}, rec.HeadLogical, rec.Head, id)
-}
-
-type badNode struct {
-	section Section
-	page    uint64
-	id      chunk.ID
-	err     error
+	return do(SnapshotID{}, rec.HeadLogical, rec.Head, id)
 }
 
 // version checks one version, leaving out what lies below nodes that were
@@ -223,6 +258,9 @@ type badNode struct {
 func (v *check) version(id SnapshotID, logical uint64, root chunk.ID, c CanisterID) error {
 	m, err := v.e.manifest(v.ctx, root)
 	if err != nil {
+		if err := v.found(root, err); err != nil {
+			return err
+		}
 		return v.problem(ProblemNode, c, id, Section{}, 0, root, err)
 	}
 	if size := m.LogicalSize(); size != logical {
@@ -232,9 +270,8 @@ func (v *check) version(id SnapshotID, logical uint64, root chunk.ID, c Canister
 		}
 	}
 	defer func() { v.done += int64(min(logical, 1<<62)); v.progress() }()
+	var unread error
 	var refs []chunk.PageRef
-	var where []PageDiff
-	var bad []badNode
 	flush := func() error {
 		if len(refs) == 0 {
 			return nil
@@ -245,15 +282,15 @@ func (v *check) version(id SnapshotID, logical uint64, root chunk.ID, c Canister
 			if v.ctx.Err() != nil {
 				return v.ctx.Err()
 			}
-			for i, r := range refs {
+			for _, r := range refs {
 				if perr := v.store.Page(r.ID, r.Dst); perr != nil {
-					if err := v.problem(ProblemPage, c, id, where[i].Section, where[i].Page, r.ID, perr); err != nil {
+					if err := v.found(r.ID, perr); err != nil {
 						return err
 					}
 				}
 			}
 		}
-		refs, where = refs[:0], where[:0]
+		refs = refs[:0]
 		return nil
 	}
 	err = manifest.Walk(v.ctx, v.store, root, manifest.WalkOptions{
@@ -267,26 +304,43 @@ func (v *check) version(id SnapshotID, logical uint64, root chunk.ID, c Canister
 			}
 			n := len(refs)
 			refs = append(refs, chunk.PageRef{ID: chunkID, Dst: v.buf[n*PageSize : (n+1)*PageSize]})
-			where = append(where, PageDiff{Section: p.Section(), Page: p.Index(), B: chunkID})
 			if len(refs) == verifyWindow {
 				return flush()
 			}
 			return nil
 		},
-		Bad: func(p manifest.Place, node chunk.ID, err error) {
-			from, _ := p.Pages()
-			bad = append(bad, badNode{p.Section(), from, node, err})
-		},
+		Bad: func(_ manifest.Place, node chunk.ID, err error) { unread = errors.Join(unread, v.found(node, err)) },
 	})
-	if err != nil {
+	if err = errors.Join(err, unread); err != nil {
 		return err
 	}
-	for _, b := range bad {
-		if err := v.problem(ProblemNode, c, id, b.section, b.page, b.id, b.err); err != nil {
-			return err
+	return flush()
+}
+
+// name tells of everything in one version that was found damaged.
+func (v *check) name(id SnapshotID, _ uint64, root chunk.ID, c CanisterID) error {
+	if _, known := v.bad[root]; known {
+		return nil // told already, and nothing below it can be found
+	}
+	var stop error
+	tell := func(kind ProblemKind, p manifest.Place, chunkID chunk.ID, err error) {
+		if stop == nil {
+			from, _ := p.Pages()
+			stop = v.problem(kind, c, id, p.Section(), from, chunkID, err)
 		}
 	}
-	return flush()
+	err := manifest.Walk(v.ctx, v.store, root, manifest.WalkOptions{
+		Seen:    v.seen,
+		Damaged: func(chunkID chunk.ID) bool { _, known := v.bad[chunkID]; return known },
+		Visit: func(p manifest.Place, chunkID chunk.ID) error {
+			if err, known := v.bad[chunkID]; known && p.IsPage() {
+				tell(ProblemPage, p, chunkID, err)
+			}
+			return stop
+		},
+		Bad: func(p manifest.Place, node chunk.ID, err error) { tell(ProblemNode, p, node, err) },
+	})
+	return errors.Join(err, stop)
 }
 
 func (v *check) problem(kind ProblemKind, c CanisterID, id SnapshotID, s Section, page uint64, chunkID chunk.ID, err error) error {
@@ -302,6 +356,7 @@ func (v *check) problem(kind ProblemKind, c CanisterID, id SnapshotID, s Section
 	}
 	var ce *CorruptionError
 	if errors.As(err, &ce) {
+		p.Segment = uint64(ce.Segment)
 		p.File, p.Offset = "log/"+seglog.SegmentID(ce.Segment).String()+".seg", int64(ce.Offset)
 	}
 	return v.report(p)

@@ -59,7 +59,7 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointe
 		if err := ctx.Err(); err != nil {
 			return res, err
 		}
-		if unread(f.Damaged) {
+		if unread(f.Damaged) && !g.abandoned[victim] {
 			return res, fmt.Errorf("%w: %w", errUnread, f.Damaged)
 		}
 		if f.Damaged != nil {
@@ -170,7 +170,7 @@ func (g *Collector) pointers(ctx context.Context, segment seglog.SegmentID) (poi
 		switch {
 		case err != nil:
 			return p, err
-		case unread(f.Damaged):
+		case unread(f.Damaged) && !g.abandoned[segment]:
 			return p, fmt.Errorf("%w: %w", errUnread, f.Damaged)
 		case f.Damaged != nil:
 			p.broken++

@@ -53,6 +53,9 @@ type Collector struct {
 	tickets *Tickets
 
 	pass sync.Mutex // held by the pass that works
+	// abandoned are segments whose files are gone: what they held is lost, not
+	// just unread today. A pass that a person asked for says so.
+	abandoned map[seglog.SegmentID]bool
 	// suspected is the ticket up to which operations must have ended before the
 	// counter's suspects may be destroyed; kept over passes, since there may
 	// never be a moment without an operation.
@@ -107,7 +110,7 @@ type Options struct {
 
 // NewCollector makes a collector; Start begins its background work.
 func NewCollector(log *seglog.Log, idx *index.Index, store *chunk.Store, counter *Counter, applier *Applier, tickets *Tickets, o CollectorOptions) *Collector {
-	g := &Collector{o: o, log: log, idx: idx, store: store, counter: counter, applier: applier, tickets: tickets, kick: make(chan struct{}, 1)}
+	g := &Collector{o: o, log: log, idx: idx, store: store, counter: counter, applier: applier, tickets: tickets, kick: make(chan struct{}, 1), abandoned: map[seglog.SegmentID]bool{}}
 	g.life, g.stop = context.WithCancel(context.Background())
 	return g
 }

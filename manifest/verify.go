@@ -21,6 +21,10 @@ type WalkOptions struct {
 	// walk with the same Seen went into; the nodes themselves are visited.
 	// Damage below is then told once, not once for each version that has it.
 	Seen *Seen
+	// Damaged, when not nil, tells of pages that are known to be damaged. Seen
+	// then leaves out only what was found whole, so that every version that has
+	// damage is told of it.
+	Damaged func(chunk.ID) bool
 }
 
 // Walk visits everything of one version. Unlike the reading functions it also
@@ -43,7 +47,7 @@ func Walk(ctx context.Context, g Getter, v chunk.ID, o WalkOptions) error {
 		if r.isZero() {
 			continue
 		}
-		if err := w.tree(treePlace(s.Section, r.height, 0), r.id, s.PageCount()); err != nil {
+		if _, err := w.tree(treePlace(s.Section, r.height, 0), r.id, s.PageCount()); err != nil {
 			return err
 		}
 	}
@@ -71,38 +75,57 @@ func (w *verifier) bad(p Place, id chunk.ID, err error) error {
 	return nil
 }
 
-func (w *verifier) tree(p Place, id chunk.ID, pages uint64) error {
+// tree tells whether all at and below p was found whole.
+func (w *verifier) tree(p Place, id chunk.ID, pages uint64) (whole bool, err error) {
 	from, to := p.Pages()
 	if from >= pages {
-		return w.bad(p, id, &NodeError{Place: p, ID: id, Err: fmt.Errorf("%w: beyond the end of the section", ErrMalformed)})
+		return false, w.bad(p, id, &NodeError{Place: p, ID: id, Err: fmt.Errorf("%w: beyond the end of the section", ErrMalformed)})
 	}
-	if !p.IsPage() {
-		if err := w.ctx.Err(); err != nil {
-			return err
+	whole = true
+	switch {
+	case p.IsPage():
+		whole = w.o.Damaged == nil || !w.o.Damaged(id)
+	case w.ctx.Err() != nil:
+		return false, w.ctx.Err()
+	case w.leaveOut(id, to <= pages):
+	default:
+		if whole, err = w.children(p, id, pages); err != nil {
+			return false, err
 		}
-		// A subtree across the section's end is not shared: another version
-		// may end elsewhere.
-		if w.o.Seen == nil || to > pages || w.o.Seen.add(id) {
-			if err := w.children(p, id, pages); err != nil {
-				return err
-			}
+		if w.o.Seen != nil && w.o.Damaged != nil && whole && to <= pages {
+			w.o.Seen.add(id)
 		}
 	}
-	return w.visit(p, id)
+	return whole, w.visit(p, id)
 }
 
-func (w *verifier) children(p Place, id chunk.ID, pages uint64) error {
+// leaveOut tells whether a walk went below the node before. A subtree across
+// the section's end is not shared: another version may end elsewhere.
+func (w *verifier) leaveOut(id chunk.ID, inside bool) bool {
+	switch {
+	case w.o.Seen == nil || !inside:
+		return false
+	case w.o.Damaged != nil:
+		return w.o.Seen.has(id)
+	}
+	return !w.o.Seen.add(id)
+}
+
+func (w *verifier) children(p Place, id chunk.ID, pages uint64) (whole bool, err error) {
 	n, err := readNode(w.ctx, w.g, p, id)
 	if err != nil {
-		return w.bad(p, id, err)
+		return false, w.bad(p, id, err)
 	}
+	whole = true
 	for m := n.bitmap; m != 0; m &= m - 1 {
 		i := bits.TrailingZeros16(m)
-		if err := w.tree(p.child(i), n.Child(i), pages); err != nil {
-			return err
+		child, err := w.tree(p.child(i), n.Child(i), pages)
+		if err != nil {
+			return false, err
 		}
+		whole = whole && child
 	}
-	return nil
+	return whole, nil
 }
 
 // Seen is a set of nodes that walks share. It holds at most so many, and
@@ -120,6 +143,14 @@ func NewSeen(limit int) *Seen {
 	s := new(Seen)
 	s.limit = max(1, limit/len(s.shards))
 	return s
+}
+
+func (s *Seen) has(id chunk.ID) bool {
+	shard := &s.shards[int(id[0])%len(s.shards)]
+	shard.Lock()
+	defer shard.Unlock()
+	_, ok := shard.ids[id]
+	return ok
 }
 
 // add tells whether id was not in s, or can not be remembered.

@@ -35,7 +35,7 @@ func results() map[string]any {
 		"snapshot diff":   diffResult{},
 		"snapshot export": snapshotExportResult{},
 		"snapshot import": snapshotImportResult{},
-		"verify":          verifyResult{},
+		"verify":          verifyRepairResult{},
 		"gc":              gcResult{},
 		"stats":           statsResult{},
 		"rebuild-index":   rebuildIndexResult{},

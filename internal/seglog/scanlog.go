@@ -126,6 +126,52 @@ func (l *Log) lostFrames(s *segment, stream Stream, hash Hash, gap scanItem) []F
 	return lost
 }
 
+// CheckDirectories reads the directory of every sealed segment; what is wrong
+// with them is in Damage afterwards. Without its directory a segment whose
+// headers rot can not say what it held.
+func (l *Log) CheckDirectories(ctx context.Context) error {
+	for _, info := range l.Segments() {
+		if err := ctx.Err(); err != nil {
+			return err
+		}
+		s, err := l.acquire(info.ID)
+		if errors.Is(err, ErrSegmentGone) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		err = l.checkDirectory(s)
+		l.release(s)
+		if err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (l *Log) checkDirectory(s *segment) error {
+	l.mu.RLock()
+	at, size, hash, sealed := s.dirAt, s.size, s.hash, s.state == stateSealed
+	l.mu.RUnlock()
+	if !sealed || at == 0 || at >= size {
+		return nil // it has none
+	}
+	dir, err := l.readDirectory(s)
+	if isTransient(err) {
+		return err
+	}
+	if err == nil && hashEntries(dir.entries) != hash {
+		err = errors.New("it does not name the frames that were sealed")
+	}
+	if err != nil {
+		l.addDamage(Damage{
+			File: s.path, Segment: s.id, Offset: uint32(at), Length: uint32(size - at), Kind: KindDirectory, Reason: "directory: " + err.Error(),
+		})
+	}
+	return nil
+}
+
 // readDirectory reads the directory frame of a sealed segment.
 func (l *Log) readDirectory(s *segment) (*directory, error) {
 	l.mu.RLock()
