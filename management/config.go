@@ -120,7 +120,7 @@ func (c *Config) withDefaults() Config {
 
 // The most that fits the record of a canister, whatever Config asks for.
 const (
-	maxSnapshots   = 4096
+	maxSnapshots   = 1024
 	maxControllers = 20
 	maxViewers     = 64
 	maxHistory     = 40

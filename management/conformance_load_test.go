@@ -1,0 +1,3 @@
+package management
+
+func loadRows() []row { return nil }

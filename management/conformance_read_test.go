@@ -1,0 +1,3 @@
+package management
+
+func readRows() []row { return nil }
