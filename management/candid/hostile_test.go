@@ -178,17 +178,20 @@ func TestKinds(t *testing.T) {
 		{"field id of 33 bits", didl + "01 6c 01 8080808010 7f 01 00", new(Reserved), ErrMalformed},
 		{"unknown case index", didl + "01 6b 01 00 7f 01 00 01", new(source), ErrMalformed},
 		{"unknown case", didl + "01 6b 01 00 7f 01 00 00", new(source), ErrType},
-		{"primitive in the table", didl + "01 7f 00", new(Reserved), ErrMalformed},
-		{"principal in the table", didl + "01 68 00", new(Reserved), ErrMalformed},
+		{"primitive in the table", didl + "01 7f 00 00", new(Reserved), ErrMalformed},
+		{"principal in the table", didl + "01 68 00 00", new(Reserved), ErrMalformed},
 		{"entry in the table", didl + "01 00 00", new(Reserved), ErrMalformed},
-		{"opt outside the table", didl + "00 01 6e", new(Reserved), ErrMalformed},
-		{"future outside the table", didl + "00 01 60", new(Reserved), ErrMalformed},
+		{"opt outside the table", didl + "00 01 6e 00", new(Reserved), ErrMalformed},
+		{"future outside the table", didl + "00 01 60 00 00", new(Reserved), ErrMalformed},
 		{"entry out of range", didl + "01 6e 01 00", new(Reserved), ErrMalformed},
 		{"unsorted methods", didl + "02 69 02 01 62 01 01 61 01 6a 00 00 00 00", new(Reserved), ErrMalformed},
 		{"method that is no function", didl + "01 69 01 01 61 7f 00", new(Reserved), ErrMalformed},
 		{"function annotation 4", didl + "01 6a 00 00 01 04 00", new(Reserved), ErrMalformed},
 		{"references", didl + "01 67 00 01 00 00 01", new(Reserved), ErrMalformed},
-		{"value of empty", didl + "00 01 6f", new(*Nat), ErrMalformed},
+		{"value of empty", didl + "00 01 6f", new(Nat), ErrMalformed},
+		{"value of empty as empty", didl + "00 01 6f", new(Empty), ErrMalformed},
+		{"value of empty in an opt", didl + "00 01 6f", new(*Nat), ErrMalformed},
+		{"value of empty to skip", didl + "00 01 6f", new(Reserved), ErrMalformed},
 		{"missing argument", didl + "00 00", new(Nat), ErrType},
 		{"missing field", didl + "01 6c 00 01 00", new(listArgs), ErrType},
 		{"int where nat is expected", didl + "00 01 7c 01", new(Nat), ErrType},
@@ -255,6 +258,18 @@ func TestLimits(t *testing.T) {
 		{"number", didl + "00 01 7d 8000", func() any { return new(Nat) }, Limits{NumberBytes: 2}, Limits{NumberBytes: 1}},
 		{"decoded", didl + "01 6d 7b 01 00 0a" + strings.Repeat("00", 10), func() any { return new([]byte) }, Limits{Decoded: 42}, Limits{Decoded: 41}},
 		{"skipped", didl + "01 6d 7b 01 00 0a" + strings.Repeat("00", 10), func() any { return new(Reserved) }, Limits{Skipped: 11}, Limits{Skipped: 10}},
+		{"skipped text", didl + "00 01 71 03 616263", func() any { return new(Reserved) }, Limits{Skipped: 5}, Limits{Skipped: 4}},
+		{"skipped nulls", didl + "01 6d 7f 01 00 03", func() any { return new(Reserved) }, Limits{Skipped: 4}, Limits{Skipped: 3}},
+		{"decoded opt", didl + "00 01 78 0000000000000000", func() any { return new(*uint64) }, Limits{Decoded: 72}, Limits{Decoded: 71}},
+		{"decoded nat", didl + "00 01 7d 7f", func() any { return new(Nat) }, Limits{Decoded: 65}, Limits{Decoded: 64}},
+		{"decoded text", didl + "00 01 71 03 616263", func() any { return new(string) }, Limits{Decoded: 35}, Limits{Decoded: 34}},
+		{"decoded vec", didl + "01 6d 7f 01 00 03", func() any { return new([]*uint64) }, Limits{Decoded: 152}, Limits{Decoded: 151}},
+		{"decoded case", didl + "01 6b 01 00 78 01 00 00 0000000000000000", func() any {
+			return new(struct {
+				Variant
+				A *uint64 `candid:"0"`
+			})
+		}, Limits{Decoded: 72}, Limits{Decoded: 71}},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
