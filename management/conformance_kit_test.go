@@ -337,7 +337,7 @@ func (w *world) raw(by Caller, method string, arg []byte) ([]byte, *Reject) {
 		before.paid, after.paid = "", ""
 	}
 	if before != after {
-		w.Fatalf("%s was rejected (%v) and changed something:\n%s%s\n%s%s", method, r, before.rest, before.paid, after.rest, after.paid)
+		w.Fatalf("%s was rejected (%v) and changed something:\n%s", method, r, changed(before, after))
 	}
 	return nil, r
 }
@@ -397,6 +397,19 @@ func decode[T any](w *world, reply []byte) (out T) {
 // fingerprint is all that a rejected call must not change; paid is what the
 // canisters have in cycles.
 type fingerprint struct{ rest, paid string }
+
+// changed shows the lines in which two fingerprints differ.
+func changed(a, b fingerprint) string {
+	var out strings.Builder
+	x, y := strings.Split(a.rest+"\n"+a.paid, "\n"), strings.Split(b.rest+"\n"+b.paid, "\n")
+	for i := range min(len(x), len(y)) {
+		if x[i] != y[i] {
+			fmt.Fprintf(&out, "- %s\n+ %s\n", x[i], y[i])
+		}
+	}
+	fmt.Fprintf(&out, "%d lines before, %d after", len(x), len(y))
+	return out.String()
+}
 
 func (w *world) print() fingerprint {
 	w.Helper()

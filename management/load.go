@@ -83,9 +83,6 @@ func (s *Service) loadChecked(ctx context.Context, c *canister, st *state, info 
 	if need := keep.Add(base); !base.IsZero() && st.balance.Less(need) {
 		return outOfCycles(c.id)(need.Sub(st.balance))
 	}
-	if err := s.flushUpload(ctx, info); err != nil {
-		return storage(err)
-	}
 	snap, err := s.e.Snapshot(ctx, info.ID)
 	if err != nil {
 		return storage(err)
@@ -93,7 +90,7 @@ func (s *Service) loadChecked(ctx context.Context, c *canister, st *state, info 
 	defer snap.Close()
 	d := snap.Detail()
 	uploaded := d.Metadata.Source == manifest.SourceUploaded
-	m, err := s.compile(ctx, snap)
+	m, err := s.compile(ctx, snap, info)
 	if err != nil {
 		return storage(err)
 	}
@@ -142,23 +139,6 @@ func (s *Service) loadChecked(ctx context.Context, c *canister, st *state, info 
 	s.delta(c, mulBytes(res.Pages, engine.PageSize))
 	s.host.Happened(ctx, c.id, EventLoaded)
 	return nil
-}
-
-// flushUpload makes what was written to an upload durable, so that all of it
-// can be read. It changes nothing that a caller could see.
-func (s *Service) flushUpload(ctx context.Context, info engine.SnapshotInfo) error {
-	if !info.Mutable {
-		return nil
-	}
-	owner := s.lookup(info.ID.Canister)
-	if owner == nil {
-		return notFound(info.ID.Canister)
-	}
-	u, err := owner.live.OpenUpload(ctx, info.ID)
-	if err == nil {
-		_, err = u.Flush(ctx)
-	}
-	return err
 }
 
 // sameGlobals tells whether values are of the types, in order.

@@ -43,20 +43,24 @@ func (mc *moduleCache) put(r engine.SectionRoot, m *compiled) {
 	mc.m[r] = m
 }
 
-// compile describes the module of a snapshot.
-func (s *Service) compile(ctx context.Context, snap *engine.Snapshot) (*compiled, error) {
+// compile describes the module of a snapshot; of an upload that can still
+// change, what was written to it so far.
+func (s *Service) compile(ctx context.Context, snap *engine.Snapshot, info engine.SnapshotInfo) (*compiled, error) {
 	for _, r := range snap.Sections() {
 		if r.Section != engine.WasmModule {
 			continue
 		}
-		if m := s.modules.get(r); m != nil {
+		if m := s.modules.get(r); m != nil && !info.Mutable {
 			return m, nil
 		}
-		sec, err := snap.Section(r.Section)
+		src, size, err := s.reader(ctx, info, r.Section)
 		if err != nil {
 			return nil, err
 		}
-		wasm, err := io.ReadAll(io.NewSectionReader(sec, 0, sec.Size()))
+		if c, ok := src.(io.Closer); ok {
+			defer c.Close()
+		}
+		wasm, err := io.ReadAll(io.NewSectionReader(src, 0, int64(size)))
 		if err != nil {
 			return nil, err
 		}
@@ -65,7 +69,9 @@ func (s *Service) compile(ctx context.Context, snap *engine.Snapshot) (*compiled
 			return nil, invalidWasm(err)
 		}
 		out := &compiled{m, hashOf(wasm)}
-		s.modules.put(r, out)
+		if !info.Mutable {
+			s.modules.put(r, out)
+		}
 		return out, nil
 	}
 	return nil, invalidWasm(fmt.Errorf("there is no module"))
