@@ -57,6 +57,7 @@ type Canister struct {
 	space
 	ent    *entry
 	status Status // guarded by gate
+	guest  Guest  // guarded by gate
 	// uploads that are open, so that the canister's next commit makes what
 	// was written to them durable. Guarded by ent.op.
 	uploads map[uint64]*Upload

@@ -31,6 +31,7 @@ func metrics() []metric {
 		gauge("snapshots", "Snapshots that exist.", func(s Stats) float64 { return float64(s.Snapshots) }),
 		gauge("logical_bytes", "Logical size of all snapshots, as tenants are charged.", func(s Stats) float64 { return float64(s.LogicalBytes) }),
 		gauge("live_dirty_bytes", "Memory written and not durable yet.", func(s Stats) float64 { return float64(s.DirtyPages) * PageSize }),
+		gauge("live_lent_bytes", "Memory of sections that are lent and held whole.", func(s Stats) float64 { return float64(s.LentBytes) }),
 		gauge("log_bytes", "Size of the log.", func(s Stats) float64 { return float64(s.LogBytes) }),
 		gauge("live_bytes", "Bytes of the log that something names.", func(s Stats) float64 { return float64(s.LiveBytes) }),
 		gauge("index_bytes", "Size of the index on disk.", func(s Stats) float64 { return float64(s.IndexBytes) }),

@@ -36,6 +36,7 @@ import (
 	"github.com/snapstore/snapstore/gc"
 	"github.com/snapstore/snapstore/internal/index"
 	"github.com/snapstore/snapstore/internal/seglog"
+	"github.com/snapstore/snapstore/internal/trackmem"
 )
 
 // Engine is an open store.
@@ -59,6 +60,8 @@ type Engine struct {
 	ahead    seglog.Sequence         // of an index that the log does not reach; 0 is none
 	copies   map[string]index.Record // from an index that was given up
 	recovery recovery
+	tracker  *trackmem.Tracker
+	bufs     chan *trackmem.PageBuf // for copies of live pages
 	early    earlyBatches
 	lost     lostPages
 	// comparing holds the one comparison of counts that may go on.
@@ -140,6 +143,9 @@ func open(dir string, opts *Options) (_ *Engine, err error) {
 			err = errors.Join(err, e.release())
 		}
 	}()
+	if err := e.startTracking(); err != nil {
+		return nil, err
+	}
 	if err := e.openLog(0); err != nil {
 		return nil, translate(err)
 	}
@@ -174,6 +180,11 @@ func (e *Engine) Close() error {
 		e.mu.RUnlock()
 		for _, ent := range entries {
 			_ = ent.lock(context.Background())
+			if c := e.opened(ent); c != nil {
+				c.gate.RLock()
+				c.closeLent()
+				c.gate.RUnlock()
+			}
 			ent.unlock()
 		}
 		e.closeErr = opError("close", CanisterID{}, SnapshotID{}, translate(e.release()))
@@ -192,6 +203,9 @@ const flushSegments = 64
 func (e *Engine) release() error {
 	var errs []error
 	e.lost.stop()
+	if e.tracker != nil {
+		errs = append(errs, e.tracker.Close())
+	}
 	if e.gc != nil {
 		e.gc.Close()
 	}

@@ -46,13 +46,27 @@ func (c *Canister) revert(ctx context.Context) error {
 	if err != nil {
 		return locate(err, c.id, SnapshotID{}, Section{}, 0)
 	}
-	c.gate.Lock()
-	defer c.gate.Unlock()
-	if err := c.open(); err != nil {
-		return err
+	if len(c.lentSections()) > 0 { // whose trees are walked
+		if err := c.e.applier.Wait(ctx, c.ent.seq); err != nil {
+			return translate(err)
+		}
 	}
-	c.fill(m)
-	return nil
+	return c.paused(ctx, func() error {
+		c.gate.Lock()
+		defer c.gate.Unlock()
+		if err := c.open(); err != nil {
+			return err
+		}
+		patches, _, err := c.patches(ctx, m, SnapshotID{})
+		if err != nil {
+			return err
+		}
+		if err := c.applyPatches(patches); err != nil {
+			return err
+		}
+		c.fill(m)
+		return nil
+	})
 }
 
 // AddChunk adds an entry to the wasm chunk store of the upload, with all else

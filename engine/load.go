@@ -73,27 +73,47 @@ func (c *Canister) load(ctx context.Context, id SnapshotID, o LoadOptions) (Load
 		return res, locate(err, id.Canister, id, Section{}, 0)
 	}
 
-	// Nobody writes from the check to the end: what is checked is what changes.
-	c.gate.Lock()
-	defer c.gate.Unlock()
-	if err := c.open(); err != nil {
-		return res, err
-	}
-	if res.Pages, err = c.checkLoad(ctx, op.rec.Head, snap.Root, m, id); err != nil {
-		return res, err
-	}
-	seq, err := op.commit(ctx, next)
-	if err != nil {
-		return res, err
-	}
-	c.fill(m)
-	if id.Canister == c.id {
+	err = c.paused(ctx, func() (err error) {
+		res, err = c.loadPaused(ctx, op, next, m, id)
+		return err
+	})
+	if err == nil && id.Canister == c.id {
 		if u := c.uploads[id.Local]; u != nil {
 			delete(c.uploads, id.Local)
 			u.shut(ErrImmutable)
 		}
 	}
+	return res, err
+}
+
+// loadPaused commits a load and makes the live state what was loaded. Nobody
+// writes from the check to the end: what is checked is what changes.
+func (c *Canister) loadPaused(ctx context.Context, op *operation, next *record.Record, m *manifest.Manifest, id SnapshotID) (LoadResult, error) {
+	var res LoadResult
+	c.gate.Lock()
+	defer c.gate.Unlock()
+	if err := c.open(); err != nil {
+		return res, err
+	}
+	var err error
+	if res.Pages, err = c.checkLoad(ctx, op.rec.Head, next.Head, m, id); err != nil {
+		return res, err
+	}
+	patches, pages, err := c.patches(ctx, m, id)
+	if err != nil {
+		return res, err
+	}
+	res.Pages += pages
+	seq, err := op.commit(ctx, next)
+	if err != nil {
+		cancelPatches(patches)
+		return res, err
+	}
 	res.Sequence = uint64(seq)
+	if err := c.applyPatches(patches); err != nil {
+		return res, err
+	}
+	c.fill(m)
 	return res, nil
 }
 
@@ -121,6 +141,9 @@ func (c *Canister) checkLoad(ctx context.Context, head, root chunk.ID, m *manife
 	for d, err := range manifest.Diff(ctx, c.e.store, head, root) {
 		if err != nil {
 			return 0, locate(err, id.Canister, id, d.Section, d.Page)
+		}
+		if mem := c.sections[d.Section]; mem != nil && mem.lent != nil {
+			continue // its patch reads what it brings
 		}
 		if err := v.add(d.Section, d.Page, d.B); err != nil {
 			return 0, err

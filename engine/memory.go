@@ -16,8 +16,9 @@ const MaxSectionSize = 1 << 40
 
 // Memory is one section of a canister's live state, or of an upload: a table
 // of dirty pages over the store, so it costs memory only for what was written
-// since the last commit. Its methods are safe for concurrent use; writes are
-// held off for the moment in which a take seals the state.
+// since the last commit. Once it is lent by Bytes it is all in memory. Its
+// methods are safe for concurrent use; writes are held off for the moment in
+// which a take seals the state.
 //
 // Nothing written is durable before the canister's next Checkpoint or Take,
 // or the upload's Flush.
@@ -36,6 +37,9 @@ type Memory struct {
 	// between top and base; sealedLow is what low was for base then.
 	sealed    *pageTable
 	sealedLow uint64
+	// lent, when not nil, holds all of the image; top is empty then, and sealed
+	// has copies.
+	lent *lent
 }
 
 func newMemory(s *space, root SectionRoot) *Memory {
@@ -54,7 +58,8 @@ func (m *Memory) Size() uint64 {
 	return m.size
 }
 
-// DirtyPages is how many pages differ, or may differ, from the durable state.
+// DirtyPages is how many pages differ, or may differ, from the durable state. Of
+// a lent section it is not known before the next take, and 0.
 func (m *Memory) DirtyPages() int {
 	m.mu.RLock()
 	defer m.mu.RUnlock()
@@ -75,6 +80,9 @@ func (m *Memory) ReadAt(p []byte, off int64) (int, error) {
 	}
 	if off < 0 {
 		return 0, fmt.Errorf("read at %d: %w", off, ErrInvalid)
+	}
+	if m.lent != nil {
+		return m.lent.tm.ReadAt(p, off)
 	}
 	if uint64(off) >= m.size {
 		return 0, io.EOF
@@ -144,6 +152,9 @@ func (m *Memory) WriteAt(p []byte, off int64) (int, error) {
 	if off < 0 || uint64(off) > m.size || uint64(len(p)) > m.size-uint64(off) {
 		return 0, fmt.Errorf("write of %d bytes at %d in %s of %d bytes: %w: grow it first", len(p), off, m.section, m.size, ErrInvalid)
 	}
+	if m.lent != nil {
+		return m.lent.tm.WriteAt(p, off)
+	}
 	for n := 0; n < len(p); {
 		at := uint64(off) + uint64(n)
 		in := at % PageSize
@@ -191,6 +202,9 @@ func (m *Memory) Resize(size uint64) error {
 func (m *Memory) resize(size uint64) error {
 	if size > MaxSectionSize {
 		return fmt.Errorf("%s of %d bytes, at most %d: %w", m.section, size, uint64(MaxSectionSize), ErrInvalid)
+	}
+	if m.lent != nil {
+		return m.resizeLent(size)
 	}
 	if size < m.size {
 		// What lies behind the end is zero, so that growing again shows zeros.
@@ -262,6 +276,9 @@ func (m *Memory) assign(ctx context.Context, buf []byte, indexes []uint64, ids [
 	if m.size != size {
 		return fmt.Errorf("%s was resized meanwhile: %w", m.section, ErrInvalid)
 	}
+	if m.lent != nil {
+		return m.assignLent(buf, indexes, st)
+	}
 	if err := m.leaves(ctx, indexes, ids); err != nil {
 		return m.s.located(err, m.section, indexes[0])
 	}
@@ -310,13 +327,17 @@ type sealedSection struct {
 	low   uint64
 	size  uint64
 	pages *pageTable
+	lent  *lent // its copies are made pages after the pause
 }
 
 // seal hands the dirty pages to a commit. The caller holds the gate.
 func (m *Memory) seal() sealedSection {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	s := sealedSection{m: m, base: m.base, low: m.low, size: m.size, pages: m.top}
+	if m.lent != nil {
+		m.sealLent()
+	}
+	s := sealedSection{m: m, base: m.base, low: m.low, size: m.size, pages: m.top, lent: m.lent}
 	m.sealed, m.sealedLow = m.top, m.low
 	m.top, m.low = newPageTable(), pagesOf(m.size)
 	return s
@@ -327,6 +348,9 @@ func (m *Memory) settle(root SectionRoot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	m.base, m.sealed, m.sealedLow = root, nil, 0
+	if m.lent != nil {
+		m.lent.durable(m.s.e)
+	}
 }
 
 // unseal puts the sealed pages back under what was written since: a commit
@@ -343,10 +367,13 @@ func (m *Memory) unseal() {
 	}
 	m.top, m.low = m.sealed, min(m.low, m.sealedLow)
 	m.sealed, m.sealedLow = nil, 0
+	if m.lent != nil {
+		m.lent.giveBack()
+	}
 }
 
 // reset makes root the whole content, dirty pages and all. The caller holds
-// the gate.
+// the gate, and has patched the section if it is lent.
 func (m *Memory) reset(root SectionRoot) {
 	m.mu.Lock()
 	defer m.mu.Unlock()

@@ -83,6 +83,13 @@ type Options struct {
 	// IdleSync is after what time without commits the last batch is sealed
 	// off against being mistaken for a torn one; 0 is 200 ms.
 	IdleSync time.Duration
+	// Tracking is how writes to lent memory are noticed; the zero value asks
+	// the machine. A mode that it does not have makes Open fail.
+	Tracking TrackingMode
+	// HugePages asks the system for huge pages under lent memory: filling it
+	// and takes that find little are quicker, and it is given out in pieces of
+	// 2 MiB.
+	HugePages bool
 }
 
 // withDefaults returns a copy with every zero value replaced.
@@ -147,6 +154,8 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("clean below %v, want a share between 0 and 1: %w", c.CleanBelow, ErrInvalid)
 	case c.PageCache < 0 || c.NodeCache < 0 || c.IndexCache < 0 || c.MemTable < 64<<10 || c.RebuildMemory < 1<<20:
 		return fmt.Errorf("a cache is negative or too small: %w", ErrInvalid)
+	case c.Tracking > TrackHash:
+		return fmt.Errorf("tracking %s: %w", c.Tracking, ErrInvalid)
 	case c.MaxDebt < 0 || c.MaxDrops < 0 || c.DebtWait < 0:
 		return fmt.Errorf("a debt limit is negative: %w", ErrInvalid)
 	}
@@ -156,7 +165,7 @@ func (o *Options) Validate() error {
 // String lists what is set, for logs and bug reports.
 func (o *Options) String() string {
 	c := o.withDefaults()
-	return fmt.Sprintf("snapshot-limit=%d segment-size=%d codec=%s page-cache=%d node-cache=%d index-cache=%d memtable=%d max-debt=%d max-drops=%d debt-wait=%s clean-below=%.2f ballast=%d background=%t",
+	return fmt.Sprintf("snapshot-limit=%d segment-size=%d codec=%s page-cache=%d node-cache=%d index-cache=%d memtable=%d max-debt=%d max-drops=%d debt-wait=%s clean-below=%.2f ballast=%d background=%t tracking=%s huge-pages=%t",
 		c.SnapshotLimit, c.SegmentSize, c.Codec, c.PageCache, c.NodeCache, c.IndexCache, c.MemTable,
-		c.MaxDebt, c.MaxDrops, c.DebtWait, c.CleanBelow, c.Ballast, !c.NoBackground)
+		c.MaxDebt, c.MaxDrops, c.DebtWait, c.CleanBelow, c.Ballast, !c.NoBackground, c.Tracking, c.HugePages)
 }

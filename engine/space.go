@@ -68,6 +68,7 @@ func (s *space) open() error {
 func (s *space) shut(err error) {
 	s.gate.Lock()
 	s.closed.Store(&err)
+	s.closeLent()
 	s.gate.Unlock()
 }
 
@@ -147,7 +148,10 @@ type sealed struct {
 	sections []sealedSection
 	meta     Metadata
 	pause    time.Duration
-	settled  bool
+	// early and residue are how many pages of lent sections were copied before
+	// and in the pause.
+	early, residue int
+	settled        bool
 }
 
 // seal freezes the state; writers go on after a moment, which is the pause.
@@ -208,6 +212,9 @@ func (z *sealed) build(ctx context.Context, w *chunk.Writer, source manifest.Sou
 	out.manifest.Meta.Source = source
 	out.manifest.Meta.TakenAt = uint64(takenAt.UnixNano())
 	for _, sec := range z.sections {
+		if sec.lent != nil {
+			sec.pages = sec.lent.table(sec.size)
+		}
 		root, st, err := e.buildSection(ctx, w, sec)
 		if err != nil {
 			return nil, locate(err, z.s.id, z.s.snapshot, sec.m.section, 0)

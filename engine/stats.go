@@ -20,6 +20,13 @@ type Stats struct {
 	HeadLogicalBytes uint64 `json:"head_logical_bytes"`
 	DirtyPages       int    `json:"dirty_pages"` // of open canisters, not durable yet
 
+	// LentBytes is of sections that are all in memory, Tracking how writes to
+	// them are noticed, and TrackingReason why so. A process that lends nothing
+	// has no use for them, so they are not in the command's output.
+	LentBytes      uint64 `json:"-"`
+	Tracking       string `json:"-"`
+	TrackingReason string `json:"-"`
+
 	LogBytes     int64 `json:"log_bytes"`
 	LiveBytes    int64 `json:"live_bytes"`
 	GarbageBytes int64 `json:"garbage_bytes"`
@@ -88,9 +95,11 @@ func (e *Engine) Stats() Stats {
 		}
 		for _, m := range c.sections {
 			s.DirtyPages += m.DirtyPages()
+			s.LentBytes += m.lentBytes()
 		}
 		c.gate.RUnlock()
 	}
+	s.Tracking, s.TrackingReason = e.tracker.Mode().String(), e.tracker.Reason()
 	d := e.gc.Debt()
 	s.LogBytes, s.LiveBytes, s.GarbageBytes, s.DebtBytes = d.LogBytes, d.LiveBytes, d.LogBytes-d.LiveBytes, d.Bytes
 	s.PendingDrops, s.HeldDrops = d.Backlog.Versions, d.Backlog.Held

@@ -74,6 +74,7 @@ func (c *Canister) take(ctx context.Context, o TakeOptions) (TakeResult, error) 
 	}
 	res.SnapshotInfo = snapshotInfo(c.id, snap)
 	res.Pages, res.Pause, res.Sequence = b.stats, pause, uint64(seq)
+	res.EarlyPages, res.ResiduePages = op.seals[0].early, op.seals[0].residue
 	return res, nil
 }
 
@@ -193,7 +194,7 @@ func (e *Engine) begin(ctx context.Context, ent *entry) (*operation, error) {
 // build seals the live state and writes it; next gets the new head. Uploads
 // of the canister that have unflushed pages become durable with it.
 func (op *operation) build(ctx context.Context, c *Canister, next *record.Record, source manifest.Source, at time.Time) (*built, time.Duration, error) {
-	z, err := c.seal()
+	z, err := c.capture(ctx)
 	if err != nil {
 		return nil, 0, err
 	}

@@ -102,6 +102,8 @@ type TakeResult struct {
 	Pages PageStats
 	// Pause is how long writers were held off.
 	Pause time.Duration
+	// EarlyPages of lent memory were copied before the pause, ResiduePages in it.
+	EarlyPages, ResiduePages int
 	// Duration is from the call to durable.
 	Duration time.Duration
 	// Sequence of the batch that made it durable.

@@ -198,13 +198,23 @@ func (m *Memory) CopyDirty(d *DirtySet, b *PageBuf) {
 	}
 }
 
-// Page gives a page as it is now, for reading; its bytes change as they are
-// written. It is nil behind the end.
+// Page gives a page as it is now. Whoever writes to it calls Touch afterwards,
+// and is not seen in bitmap mode. It is nil behind the end.
 func (m *Memory) Page(page uint64) []byte {
 	if page >= pages(m.size.Load()) {
 		return nil
 	}
 	return m.res.bytes[page*PageSize : (page+1)*PageSize : (page+1)*PageSize]
+}
+
+// Touch says that pages were written through Page, without a Borrow.
+func (m *Memory) Touch() { m.wrote.Store(true) }
+
+// Borrowed tells whether somebody may use the bytes.
+func (m *Memory) Borrowed() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.borrows > 0
 }
 
 // Close ends the use of m. Its memory goes when the last Borrow is released.

@@ -32,6 +32,8 @@ type Config struct {
 	// Faulty: the disk fails, so the index may come to be mistrusted.
 	Faulty bool
 	Limit  int // of snapshots, 4 by default
+	// Lend: wasm memory is written as a guest does it, through what it lends.
+	Lend bool
 }
 
 // Run is a store under test. One goroutine drives it; Catch may be called from

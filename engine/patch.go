@@ -1,0 +1,188 @@
+package engine
+
+import (
+	"context"
+	"fmt"
+
+	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/internal/trackmem"
+	"github.com/snapstore/snapstore/manifest"
+)
+
+// patchKept is how many pages of a load are kept from when they are verified to
+// when they are written into live memory; the rest is read twice.
+const patchKept = 256 << 20 / PageSize
+
+// patch is what makes a lent section equal to a version: the pages that differ
+// from it, or may.
+type patch struct {
+	m     *Memory
+	root  SectionRoot
+	pages []uint64
+	ids   []chunk.ID
+	kept  []byte // of the first pages
+}
+
+// patches plans and verifies what lent sections need to become those of a
+// manifest. Until apply or cancel, what was dirty belongs to the patches. The
+// caller holds the gate, and the guest stands still.
+func (c *Canister) patches(ctx context.Context, to *manifest.Manifest, id SnapshotID) (out []*patch, pages uint64, err error) {
+	defer func() {
+		if err != nil {
+			cancelPatches(out)
+			out = nil
+		}
+	}()
+	budget := patchKept
+	for _, m := range c.sections {
+		if m.lent == nil {
+			continue
+		}
+		root, ok := to.Section(m.section)
+		if !ok {
+			root = SectionRoot{Section: m.section}
+		}
+		if limit := uint64(m.lent.tm.Limit()); root.Size > limit {
+			return out, 0, fmt.Errorf("%s of %d bytes, and it is lent with a limit of %d: %w", m.section, root.Size, limit, ErrInvalid)
+		}
+		p := &patch{m: m, root: root}
+		out = append(out, p)
+		if err := p.plan(ctx); err != nil {
+			return out, 0, locate(err, c.id, id, m.section, 0)
+		}
+		keep := min(budget, len(p.pages))
+		budget -= keep
+		if err := p.read(ctx, keep, id); err != nil {
+			return out, 0, err
+		}
+		pages += uint64(len(p.pages))
+	}
+	return out, pages, nil
+}
+
+// plan finds the pages: where the trees differ, what is dirty, and what was cut
+// off since the base.
+func (p *patch) plan(ctx context.Context) error {
+	m := p.m
+	l, store := m.lent, m.s.e.store
+	l.taken.Union(&l.dirty)
+	l.dirty.Clear()
+	m.s.e.collect(m, &l.taken)
+	var d trackmem.DirtySet
+	d.Union(&l.taken)
+	for diff, err := range manifest.DiffSection(ctx, store, m.base, p.root) {
+		if err != nil {
+			return err
+		}
+		d.Add(diff.Page)
+	}
+	end := pagesOf(p.root.Size)
+	d.AddRange(min(m.low, end), min(pagesOf(m.base.Size), end))
+	d.RemoveFrom(end)
+	p.pages = make([]uint64, 0, d.Len())
+	for page := range d.Pages() {
+		p.pages = append(p.pages, page)
+	}
+	p.ids = make([]chunk.ID, len(p.pages))
+	return manifest.Leaves(ctx, store, p.root, p.pages, p.ids)
+}
+
+// read verifies every page, and keeps the first ones.
+func (p *patch) read(ctx context.Context, keep int, id SnapshotID) error {
+	p.kept = make([]byte, keep*PageSize)
+	refs := make([]chunk.PageRef, 0, keep)
+	for i := range keep {
+		if !p.ids[i].IsZero() {
+			refs = append(refs, chunk.PageRef{ID: p.ids[i], Dst: p.kept[i*PageSize : (i+1)*PageSize]})
+		}
+	}
+	v := verifier{e: p.m.s.e, ctx: ctx, id: id}
+	if err := v.e.store.Pages(ctx, refs); err != nil {
+		// Name the place: the pages one by one.
+		for i := range keep {
+			if err := v.add(p.m.section, p.pages[i], p.ids[i]); err != nil {
+				return err
+			}
+		}
+		if err := v.flush(); err != nil {
+			return err
+		}
+		return locate(err, id.Canister, id, p.m.section, 0)
+	}
+	for i := keep; i < len(p.pages); i++ {
+		if err := v.add(p.m.section, p.pages[i], p.ids[i]); err != nil {
+			return err
+		}
+	}
+	return v.flush()
+}
+
+// apply writes the pages into the memory, at the same address. On an error the
+// memory is part old, part new.
+func (p *patch) apply(ctx context.Context) error {
+	m := p.m
+	tm := m.lent.tm
+	if err := tm.Truncate(min(tm.Size(), int64(p.root.Size))); err != nil {
+		return err
+	}
+	if err := tm.Grow(int64(p.root.Size)); err != nil {
+		return err
+	}
+	keep := len(p.kept) / PageSize
+	refs := make([]chunk.PageRef, 0, fillWindow)
+	for i, page := range p.pages {
+		dst := tm.Page(page)
+		switch {
+		case p.ids[i].IsZero():
+			if *(*pageBytes)(dst) != (pageBytes{}) {
+				clear(dst)
+			}
+		case i < keep:
+			copy(dst, p.kept[i*PageSize:])
+		default:
+			refs = append(refs, chunk.PageRef{ID: p.ids[i], Dst: dst})
+		}
+		if len(refs) == cap(refs) || i == len(p.pages)-1 {
+			if err := m.s.e.store.Pages(ctx, refs); err != nil {
+				return m.s.located(err, m.section, page)
+			}
+			refs = refs[:0]
+		}
+	}
+	m.lent.taken.Clear()
+	// What was written is the base now. Were it not known to be armed, all
+	// would be dirty, which is right too.
+	tm.Touch()
+	var d trackmem.DirtySet
+	if err := tm.Collect(&d); err != nil {
+		m.lent.dirty.Union(&d)
+	}
+	return nil
+}
+
+// cancelPatches gives back what was dirty.
+func cancelPatches(ps []*patch) {
+	for _, p := range ps {
+		p.m.lent.giveBack()
+	}
+}
+
+// applyPatches is for after the commit. What fails now leaves memory that is
+// nothing: it is closed, and opening the canister again gives what is durable.
+func (c *Canister) applyPatches(ps []*patch) error {
+	for _, p := range ps {
+		// Not the caller's context: what is durable is brought to its end.
+		if err := p.apply(context.Background()); err != nil {
+			err = fmt.Errorf("live memory is part old, part new; open the canister again: %w", err)
+			c.closed.Store(&err)
+			c.closeLent()
+			c.e.live.Lock()
+			if c.ent.live == c {
+				c.ent.live = nil
+			}
+			c.e.live.Unlock()
+			return err
+		}
+	}
+	return nil
+}
