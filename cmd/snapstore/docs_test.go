@@ -43,6 +43,7 @@ func results() map[string]any {
 		"inspect segment": inspectSegmentResult{},
 		"inspect node":    inspectNodeResult{},
 		"inspect chunk":   inspectChunkResult{},
+		"call":            callResult{},
 		"demo":            demoResult{},
 		"version":         versionResult{},
 	}
@@ -196,12 +197,12 @@ func TestDocumentedExitCodes(t *testing.T) {
 		have = append(have, exitCode(n))
 	}
 	want := []exitCode{
-		exitOK, exitError, exitUsage, exitProblems, exitNoStore, exitLocked, exitLimit, exitNotFound, exitNewerFormat, exitInterrupted,
+		exitOK, exitError, exitUsage, exitProblems, exitReject, exitNoStore, exitLocked, exitLimit, exitNotFound, exitNewerFormat, exitInterrupted,
 	}
 	if !slices.Equal(have, want) {
 		t.Errorf("documented %v, want %v", have, want)
 	}
-	if want := []exitCode{0, 1, 2, 3, 10, 11, 12, 13, 14, 130}; !slices.Equal(have, want) {
+	if want := []exitCode{0, 1, 2, 3, 4, 10, 11, 12, 13, 14, 130}; !slices.Equal(have, want) {
 		t.Errorf("exit codes %v, promised are %v", have, want)
 	}
 }

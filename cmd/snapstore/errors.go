@@ -23,6 +23,7 @@ const (
 	exitError       exitCode = 1   // failed; the message says why
 	exitUsage       exitCode = 2   // the arguments make no sense; nothing was done
 	exitProblems    exitCode = 3   // finished, and found problems
+	exitReject      exitCode = 4   // the management canister rejected the call
 	exitNoStore     exitCode = 10  // the directory holds no store
 	exitLocked      exitCode = 11  // another process has the store open
 	exitLimit       exitCode = 12  // the canister has all the snapshots it may have

@@ -21,8 +21,8 @@ once, so a snapshot costs what changed since the last one.
 The store is the directory given by --store, or by ` + storeEnv + `.
 
 Exit codes: 0 ok, 1 error, 2 usage, 3 finished but problems were found,
-10 no store, 11 locked, 12 snapshot limit reached, 13 not found,
-14 newer format, 130 interrupted.`,
+4 call rejected, 10 no store, 11 locked, 12 snapshot limit reached,
+13 not found, 14 newer format, 130 interrupted.`,
 		Example: `  snapstore init --store ./backups
   export SNAPSTORE_DIR=./backups
   snapstore canister create ryjl3-tyaaa-aaaaa-aaaba-cai
@@ -57,7 +57,7 @@ Exit codes: 0 ok, 1 error, 2 usage, 3 finished but problems were found,
 	cmd.AddCommand(
 		newInitCommand(a), newCanisterCommand(a), newSnapshotCommand(a),
 		newVerifyCommand(a), newGCCommand(a), newStatsCommand(a), newRebuildIndexCommand(a),
-		newInspectCommand(a), newDemoCommand(a), newVersionCommand(a), newCompletionCommand(),
+		newInspectCommand(a), newCallCommand(a), newDemoCommand(a), newVersionCommand(a), newCompletionCommand(),
 	)
 	for _, leaf := range leaves(cmd) {
 		if leaf.ValidArgs == nil && leaf.Name() != "init" {
