@@ -61,6 +61,10 @@ func metrics() []metric {
 		total("count_changes", "Reference counts changed.", func(s Stats) float64 { return float64(s.CountChanges) }),
 		total("lost_chunks", "Chunks found damaged.", func(s Stats) float64 { return float64(s.LostChunks) }),
 		total("log_damage", "Damaged places met in the log.", func(s Stats) float64 { return float64(s.LogDamage) }),
+		total("scrub_read_bytes", "Bytes of the log read by the scrubber.", func(s Stats) float64 { return float64(s.Scrub.Bytes) }),
+		total("scrub_problems", "Damaged frames met by the scrubber.", func(s Stats) float64 { return float64(s.Scrub.Problems) }),
+		total("scrub_passes", "Times the scrubber has read the whole log.", func(s Stats) float64 { return float64(s.Scrub.Passes) }),
+		gauge("scrub_oldest_seconds", "Everything older was read by the scrubber since then; 0 before its first pass.", func(s Stats) float64 { return s.Scrub.OldestSeconds }),
 		total("log_written_bytes", "Bytes written to the log.", func(s Stats) float64 { return float64(s.BytesWritten) }),
 		total("log_syncs", "Syncs of log segments.", func(s Stats) float64 { return float64(s.Syncs) }),
 	}

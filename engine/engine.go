@@ -64,6 +64,7 @@ type Engine struct {
 	bufs     chan *trackmem.PageBuf // for copies of live pages
 	early    earlyBatches
 	lost     lostPages
+	scrub    *scrubbing // nil when nothing is scrubbed
 	// comparing holds the one comparison of counts that may go on.
 	comparing chan struct{}
 	counters  *counters
@@ -202,6 +203,7 @@ const flushSegments = 64
 
 func (e *Engine) release() error {
 	var errs []error
+	e.scrub.end()
 	e.lost.stop()
 	if e.tracker != nil {
 		errs = append(errs, e.tracker.Close())

@@ -32,6 +32,8 @@ const (
 	DefaultDebtWait = 30 * time.Second
 	// DefaultBallast is kept back so that a full disk can still delete.
 	DefaultBallast = 4 << 20
+	// DefaultScrubRate is in bytes a second: a tenth of a slow disk.
+	DefaultScrubRate = 64 << 20
 	// DefaultCleanBelow is the live share under which a segment is rewritten.
 	// Scattered death leaves old segments at about 0.72 live: at 0.6 almost
 	// nothing came back, at 0.8 with zstd 1.5 bytes were written for each one
@@ -72,6 +74,11 @@ type Options struct {
 	// Ballast in bytes is the reserve for deleting on a full disk; negative
 	// is none.
 	Ballast int64
+	// ScrubEvery is in what time the whole log is read once from the disk, over
+	// and over, to find rot while what it hit can still be had from elsewhere;
+	// 0 is never. ScrubRate is the most bytes a second that may take; 0 is 64 MiB.
+	ScrubEvery time.Duration
+	ScrubRate  int64
 	// NoBackground leaves all gc work to calls of GC.
 	NoBackground bool
 	// MinSequence makes Open refuse a store that is older: ErrRolledBack.
@@ -119,6 +126,7 @@ func (o *Options) withDefaults() Options {
 	def(&c.CleanBelow, DefaultCleanBelow)
 	def(&c.Ballast, DefaultBallast)
 	def(&c.RebuildMemory, 64<<20)
+	def(&c.ScrubRate, DefaultScrubRate)
 	return c
 }
 
@@ -156,6 +164,8 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("a cache is negative or too small: %w", ErrInvalid)
 	case c.Tracking > TrackHash:
 		return fmt.Errorf("tracking %s: %w", c.Tracking, ErrInvalid)
+	case c.ScrubEvery < 0 || c.ScrubRate < 0:
+		return fmt.Errorf("scrub every %s at %d bytes a second: %w", c.ScrubEvery, c.ScrubRate, ErrInvalid)
 	case c.MaxDebt < 0 || c.MaxDrops < 0 || c.DebtWait < 0:
 		return fmt.Errorf("a debt limit is negative: %w", ErrInvalid)
 	}

@@ -119,7 +119,7 @@ func (e *Engine) recover(ctx context.Context) error {
 		e.gc.Kick()
 	}
 	e.recovery.duration = time.Since(began)
-	return nil
+	return e.startScrubbing()
 }
 
 // copies gives the records that an index has: one that has rotten in the log may

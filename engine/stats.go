@@ -49,6 +49,9 @@ type Stats struct {
 	LogDamage      uint64  `json:"log_damage"`
 	Quarantined    uint64  `json:"quarantined_bytes"`
 
+	// Scrub is zero when nothing is scrubbed.
+	Scrub ScrubStats `json:"scrub"`
+
 	PagesHashed  uint64 `json:"pages_hashed"`
 	PagesNew     uint64 `json:"pages_new"`
 	PagesShared  uint64 `json:"pages_shared"`
@@ -69,6 +72,7 @@ func (e *Engine) Stats() Stats {
 	if e.closing.Load() {
 		return s
 	}
+	s.Scrub = e.scrub.stats()
 	var entries []*entry
 	e.mu.RLock()
 	for _, ent := range e.table {

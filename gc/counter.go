@@ -101,8 +101,8 @@ func NewCounter(idx *index.Index, store *chunk.Store, alive func(uint64) bool, l
 	c := &Counter{idx: idx, store: store, alive: alive, log: log, known: map[string]*runs{}, where: map[string]recordAt{}, limbo: newSuspects(), step: stepDeltas}
 	for st, err := range idx.State(nil) {
 		var rs *runs
-		if err == nil && string(st.Key) == lossyKey {
-			c.lossy.Store(true)
+		if err == nil && (string(st.Key) == lossyKey || string(st.Key) == scrubKey) {
+			c.lossy.Store(c.lossy.Load() || string(st.Key) == lossyKey)
 			continue
 		}
 		if err == nil {
