@@ -34,7 +34,8 @@ type Limits struct {
 	NumberBytes int
 	// Decoded is the budget for what is returned, in bytes: the memory of the
 	// values and 32 for each of them. All that Unmarshal allocates is below four
-	// times Decoded, besides 64 bytes for each table entry and field.
+	// times Decoded, besides 64 bytes for each table entry and field; it takes
+	// milliseconds for each MiB of Decoded.
 	Decoded int
 	// Skipped is the budget for what is read and thrown away because nobody
 	// asked for it, in bytes of the message and 1 for each value.
