@@ -52,32 +52,24 @@ func (*avx2) rows(pages []reg.GPVirtual, at reg.GPVirtual, disp int, to [4]reg.V
 	}
 }
 
+// half goes through one column after the other: there are enough instructions
+// that do not wait for each other, and this was 5 % faster than the four side
+// by side.
 func (m *avx2) half(a, b, c, d [4]int, msg [4]int, r1, r2 int) {
 	for i := range 4 {
-		VPADDD(m.word(msg[i]), ymm[a[i]], ymm[a[i]])
-	}
-	for i := range 4 {
-		VPADDD(ymm[b[i]], ymm[a[i]], ymm[a[i]])
-	}
-	for i := range 4 {
-		VPXOR(ymm[a[i]], ymm[d[i]], ymm[d[i]])
-	}
-	for i := range 4 {
-		m.rotate(r1, ymm[d[i]])
-	}
-	for i := range 4 {
-		if c[i] == 8 {
-			VPADDD(m.word(16), ymm[d[i]], ymm[8])
-			VMOVDQA(ymm[8], m.word(16))
+		a, b, c, d := ymm[a[i]], ymm[b[i]], ymm[c[i]], ymm[d[i]]
+		VPADDD(m.word(msg[i]), a, a) // a is there before b
+		VPADDD(b, a, a)
+		VPXOR(a, d, d)
+		m.rotate(r1, d)
+		if c == ymm[8] {
+			VPADDD(m.word(16), d, c)
+			VMOVDQA(c, m.word(16))
 		} else {
-			VPADDD(ymm[d[i]], ymm[c[i]], ymm[c[i]])
+			VPADDD(d, c, c)
 		}
-	}
-	for i := range 4 {
-		VPXOR(ymm[c[i]], ymm[b[i]], ymm[b[i]])
-	}
-	for i := range 4 {
-		m.rotate(r2, ymm[b[i]])
+		VPXOR(c, b, b)
+		m.rotate(r2, b)
 	}
 }
 
