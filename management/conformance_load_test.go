@@ -27,7 +27,7 @@ func loadRows() []row {
 			id: "LD05", setup: "version 1 at take", call: "load", want: "version 2; history last = load_snapshot{version 1, id, taken_at, TakenFromCanister, from=null}", mark: "T", run: ld05,
 		},
 		{
-			id: "LD06", setup: "load after checkpoint queue inspected", call: "take, load", want: "ordered ops [take, load]", mark: "T", run: ld06,
+			id: "LD06", setup: "load after checkpoint queue inspected", call: "take, load", want: "ordered ops [take, load]", mark: "T", chose: "the engine has one log and no queue of checkpoint operations: the sequences of its batches ascend", run: ld06,
 		},
 		{
 			id: "LD07", setup: "same snapshot loaded twice", call: "load x2", want: "both succeed; version +2; snapshot remains", mark: "S", run: ld07,
@@ -48,43 +48,43 @@ func loadRows() []row {
 			id: "LD12", setup: "heap debit >= limit", call: "load", want: "210, delta estimate unchanged", mark: "T", run: ld12,
 		},
 		{
-			id: "LD13", setup: "load ok", call: "load", want: "delta estimate increases", mark: "T", run: ld13,
+			id: "LD13", setup: "load ok", call: "load", want: "delta estimate increases", mark: "T", chose: "the delta is the pages in which the new state differs from the one before", run: ld13,
 		},
 		{
-			id: "LD14", setup: "long (paused) execution in progress", call: "load", want: "406 LongExecutionAlreadyInProgress", mark: "C", run: ld14,
+			id: "LD14", setup: "long (paused) execution in progress", call: "load", want: "406 LongExecutionAlreadyInProgress", mark: "C", chose: "the host double says that an execution is paused", run: ld14,
 		},
 		{
 			id: "LD15", setup: "canister running", call: "load", want: "succeeds (stop only recommended)", mark: "S", run: ld15,
 		},
 		{
-			id: "LD16", setup: "cost", call: "load", want: "balance < before - execution_cost(2e9+size) (strict: compile + second base fee)", mark: "T", run: ld16,
+			id: "LD16", setup: "cost", call: "load", want: "balance < before - execution_cost(2e9+size) (strict: compile + second base fee)", mark: "T", chose: "the price of compiling is 3,000 instructions a byte of the module, from the default host; a replica's compiler tells its own", run: ld16,
 		},
 		{
-			id: "LD17", setup: "Wasm64 module in snapshot", call: "load", want: "second part charged at the Wasm64 rate (x2)", mark: "C", run: ld17,
+			id: "LD17", setup: "Wasm64 module in snapshot", call: "load", want: "second part charged at the Wasm64 rate (x2)", mark: "C", chose: "the first part of the fee is at the 32-bit rate, the second at that of the module", run: ld17,
 		},
 		{
-			id: "LD18", setup: "sender_canister_version 444 wrong", call: "load via canister", want: "reject; history unchanged", mark: "T", run: ld18,
+			id: "LD18", setup: "sender_canister_version 444 wrong", call: "load via canister", want: "reject; history unchanged", mark: "T", chose: "504", run: ld18,
 		},
 		{
 			id: "LD19", setup: "snapshot of canister 1, caller controls 2 only", call: "load on 2", want: "406 NotController, canister 2 equal to before", mark: "T", run: ld19,
 		},
 		{
-			id: "LD20", setup: "caller controls both, unflushed delta in snapshot", call: "load on 2", want: "406 NotLoadable", mark: "T", run: ld20,
+			id: "LD20", setup: "caller controls both, unflushed delta in snapshot", call: "load on 2", want: "406 NotLoadable", mark: "T", chose: "content addressing lifts this limit, so Config.FlushedSnapshotsOnly is off by default; the row runs with it on, and the host double says what is not flushed", run: ld20,
 		},
 		{
-			id: "LD21", setup: "same after checkpoint", call: "load on 2", want: "succeeds; states equal; history from_canister_id = 1 with version/time of 1", mark: "T", run: ld21,
+			id: "LD21", setup: "same after checkpoint", call: "load on 2", want: "succeeds; states equal; history from_canister_id = 1 with version/time of 1", mark: "T", chose: "a checkpoint is what the host double says", run: ld21,
 		},
 		{
 			id: "LD22", setup: "cross load onto empty canister", call: "load", want: "succeeds", mark: "S", run: ld22,
 		},
 		{
-			id: "LD23", setup: "cross load, other subnet", call: "load", want: "fails (snapshot not found there)", mark: "S", run: ld23,
+			id: "LD23", setup: "cross load, other subnet", call: "load", want: "fails (snapshot not found there)", mark: "S", chose: "a canister that is not in this store has no snapshot here", run: ld23,
 		},
 		{
 			id: "LD24", setup: "taken snapshot, timer active at take, now inactive", call: "load", want: "timer stays inactive", mark: "T", run: ld24,
 		},
 		{
-			id: "LD25", setup: "taken snapshot, hook Executed at take", call: "load", want: "hook re-armed and runs again when condition holds", mark: "T", run: ld25,
+			id: "LD25", setup: "taken snapshot, hook Executed at take", call: "load", want: "hook re-armed and runs again when condition holds", mark: "T", chose: "the hook is ready again after any load of a taken snapshot, whatever it was before", run: ld25,
 		},
 		{
 			id: "LD26", setup: "snapshot with high memory, now low", call: "load", want: "hook status becomes Ready", mark: "T", run: ld26,
@@ -108,10 +108,10 @@ func loadRows() []row {
 			id: "LD32", setup: "uploaded, hook ConditionNotSatisfied but condition true", call: "load", want: "408 Inconsistent", mark: "S", run: ld32,
 		},
 		{
-			id: "LD33", setup: "any failed load", call: "load", want: "canister bit-identical, no version/history/fee change", mark: "C/T", run: ld33,
+			id: "LD33", setup: "any failed load", call: "load", want: "canister bit-identical, no version/history/fee change", mark: "C/T", chose: "uncharged as well; the table infers it from the clone that the replica works on", run: ld33,
 		},
 		{
-			id: "LD34", setup: "after load", call: "read_state", want: "last_install_timestamp = time of load", mark: "S", run: ld34,
+			id: "LD34", setup: "after load", call: "read_state", want: "last_install_timestamp = time of load", mark: "S", chose: "Service.Canister has the time, for the state tree", run: ld34,
 		},
 		{
 			id: "LD35", setup: "stable memory shrinks on load (3 pages vs 4 now)", call: "load", want: "stable size = snapshot size; old pages not visible", mark: "T", run: ld35,

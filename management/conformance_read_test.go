@@ -19,7 +19,7 @@ func readRows() []row {
 			id: "RD01", setup: "13 stable pages, cert [42], timer 43, one chunk", call: "read metadata", want: "stable 13*65536, module size, 1 chunk, cert, Active(43), hook ConditionNotSatisfied, version 4, source taken", mark: "T", run: rd01,
 		},
 		{
-			id: "RD02", setup: "wrong canister id for the snapshot", call: "read metadata / data", want: "406", mark: "T", run: rd02,
+			id: "RD02", setup: "wrong canister id for the snapshot", call: "read metadata / data", want: "406", mark: "T", chose: "406 while the snapshot exists", run: rd02,
 		},
 		{
 			id: "RD03", setup: "local id 42 unknown", call: "read metadata / data", want: "305", mark: "T", run: rd03,
@@ -43,7 +43,7 @@ func readRows() []row {
 			id: "RD09", setup: "last page + 1000 bytes over", call: "read wasm/stable", want: "408", mark: "T", run: rd09,
 		},
 		{
-			id: "RD10", setup: "offset = 2^64-1, size 1", call: "read", want: "408 (saturating add)", mark: "C", run: rd10,
+			id: "RD10", setup: "offset = 2^64-1, size 1", call: "read", want: "408 (saturating add)", mark: "C", chose: "2^64-1 as an end is out of bounds too", run: rd10,
 		},
 		{
 			id: "RD11", setup: "size 0 within bounds", call: "read", want: "empty blob", mark: "C", run: rd11,
@@ -61,10 +61,10 @@ func readRows() []row {
 			id: "RD15", setup: "read data", call: "-", want: "target canister charged execution_cost(5e6+size); out-of-bounds slices are charged too, oversize ones not", mark: "C", run: rd15,
 		},
 		{
-			id: "RD16", setup: "immutable non-exported global", call: "read metadata", want: "not listed; exported or mutable ones are; instruction counter never", mark: "T", run: rd16,
+			id: "RD16", setup: "immutable non-exported global", call: "read metadata", want: "not listed; exported or mutable ones are; instruction counter never", mark: "T", chose: "a host keeps the instruction counter to itself: it is no global of the module that was installed", run: rd16,
 		},
 		{
-			id: "RD17", setup: "snapshot from before Apr 2025", call: "read metadata", want: "timer/hook null", mark: "S", run: rd17,
+			id: "RD17", setup: "snapshot from before Apr 2025", call: "read metadata", want: "timer/hook null", mark: "S", chose: "a snapshot taken through the engine, which knows neither", run: rd17,
 		},
 		{
 			id: "RD18", setup: "page never written", call: "read", want: "zeros", mark: "C", run: rd18,

@@ -53,7 +53,7 @@ func uploadRows() []row {
 			id: "UP12", setup: "fresh", call: "upload metadata", want: "memory usage += declared size at once; cost execution_cost(2e9+size)", mark: "T", run: up12,
 		},
 		{
-			id: "UP13", setup: "fresh, no data yet", call: "read data", want: "zeros everywhere; chunk list empty", mark: "S", run: up13,
+			id: "UP13", setup: "fresh, no data yet", call: "read data", want: "zeros everywhere; chunk list empty", mark: "S", chose: "the declared sections read as zeros from the start", run: up13,
 		},
 		{
 			id: "UP14", setup: "write module at size-5, 10 bytes", call: "upload data", want: "408 Invalid subslice", mark: "T", run: up14,
@@ -74,7 +74,7 @@ func uploadRows() []row {
 			id: "UP19", setup: "unknown id / other canister's / non controller", call: "upload data", want: "305 / 406 / 512", mark: "C", run: up19,
 		},
 		{
-			id: "UP20", setup: "heap debit >= limit", call: "upload data", want: "504 (WasmChunkStoreError text), upload metadata: 210", mark: "C", run: up20,
+			id: "UP20", setup: "heap debit >= limit", call: "upload data", want: "504 (WasmChunkStoreError text), upload metadata: 210", mark: "C", chose: "the text is that of the rate limit, in the words of the chunk store", run: up20,
 		},
 		{
 			id: "UP21", setup: "write module / memories", call: "upload data", want: "memory usage unchanged", mark: "T", run: up21,
@@ -83,10 +83,10 @@ func uploadRows() []row {
 			id: "UP22", setup: "upload new wasm_chunk", call: "upload data", want: "usage += 1 MiB whatever its length", mark: "T", run: up22,
 		},
 		{
-			id: "UP23", setup: "same wasm_chunk again", call: "upload data", want: "ok, no growth (still charged)", mark: "C", run: up23,
+			id: "UP23", setup: "same wasm_chunk again", call: "upload data", want: "ok, no growth (still charged)", mark: "C", chose: "a chunk that is there is charged like a new one", run: up23,
 		},
 		{
-			id: "UP24", setup: "chunk of 1 MiB + 1", call: "upload data", want: "504", mark: "C", run: up24,
+			id: "UP24", setup: "chunk of 1 MiB + 1", call: "upload data", want: "504", mark: "C", chose: "an empty chunk is refused too: the store has no section of no bytes", run: up24,
 		},
 		{
 			id: "UP25", setup: "101st distinct chunk", call: "upload data", want: "504; re-upload of an existing one still ok", mark: "C", run: up25,
@@ -95,10 +95,10 @@ func uploadRows() []row {
 			id: "UP26", setup: "overlapping rewrites, arbitrary order", call: "upload data", want: "last write wins", mark: "S", run: up26,
 		},
 		{
-			id: "UP27", setup: "checkpoint every third slice", call: "upload data", want: "content exact", mark: "T", run: up27,
+			id: "UP27", setup: "checkpoint every third slice", call: "upload data", want: "content exact", mark: "T", chose: "Service.Flush is the checkpoint", run: up27,
 		},
 		{
-			id: "UP28", setup: "memory and chunk upload spanning a checkpoint, then load", call: "-", want: "state equal, next checkpoint fine", mark: "T", run: up28,
+			id: "UP28", setup: "memory and chunk upload spanning a checkpoint, then load", call: "-", want: "state equal, next checkpoint fine", mark: "T", chose: "the store is closed and opened in the middle", run: up28,
 		},
 		{
 			id: "UP29", setup: "full roundtrip download -> upload -> load -> take", call: "-", want: "globals, sizes, chunks, timer, hook, cert equal; history source = metadata_upload", mark: "T", run: up29,
@@ -110,7 +110,7 @@ func uploadRows() []row {
 			id: "UP31", setup: "canister below freezing after declared size", call: "upload metadata", want: "InsufficientCyclesInMemoryGrow", mark: "T", run: up31,
 		},
 		{
-			id: "UP32", setup: "cross-canister load of an upload whose last chunk is newer than the last checkpoint", call: "load", want: "406 NotLoadable", mark: "S", run: up32,
+			id: "UP32", setup: "cross-canister load of an upload whose last chunk is newer than the last checkpoint", call: "load", want: "406 NotLoadable", mark: "S", chose: "as LD20", run: up32,
 		},
 	}
 }

@@ -1,0 +1,204 @@
+package management
+
+import (
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"strconv"
+	"testing"
+
+	"github.com/snapstore/snapstore/engine"
+	"github.com/snapstore/snapstore/internal/testkit"
+)
+
+// outside is what of a canister others can see, and must change in one step.
+type outside struct {
+	view      View
+	total     uint64
+	snapshots string
+	live      string
+}
+
+func (w *world) outside(id engine.CanisterID) outside {
+	w.Helper()
+	o := outside{view: w.refresh(id), total: w.history(id).TotalNumChanges, snapshots: fmt.Sprint(w.list(id))}
+	o.view.HeapDeltaDebit = 0 // of the round, which a restart ends
+	for _, sec := range w.s.lookup(id).live.Sections() {
+		if n := w.mem(id, sec).Size(); n > 0 {
+			b := make([]byte, n)
+			if _, err := w.mem(id, sec).ReadAt(b, 0); err != nil {
+				w.Fatal(err)
+			}
+			o.live += fmt.Sprintf("%v %x ", sec, hashOf(b))
+		}
+	}
+	return o
+}
+
+func (o outside) String() string {
+	return fmt.Sprintf("%+v", [...]any{o.view, o.total, o.snapshots, o.live})
+}
+
+// A crash before any operation on the file system that a call makes: the
+// canister, its snapshots, its cycles and its history are all as before the
+// call, or all as after it, and the ledgers balance.
+func TestCrashDuringCall(t *testing.T) {
+	t.Parallel()
+	seed := uint64(3)
+	if v := os.Getenv("SNAPSTORE_SEED"); v != "" {
+		seed, _ = strconv.ParseUint(v, 10, 64)
+	}
+	t.Logf("SNAPSTORE_SEED=%d", seed)
+	type call struct {
+		name string
+		f    func(w *world, id engine.CanisterID, snaps [][]byte) (method string, arg any)
+	}
+	calls := []call{
+		{"take", func(_ *world, id engine.CanisterID, _ [][]byte) (string, any) {
+			return "take_canister_snapshot", takeArgs(id)
+		}},
+		{"replace", func(_ *world, id engine.CanisterID, snaps [][]byte) (string, any) {
+			return "take_canister_snapshot", takeArgs(id, snaps[0])
+		}},
+		{"take and uninstall", func(_ *world, id engine.CanisterID, _ [][]byte) (string, any) {
+			return "take_canister_snapshot", uninstalling(id)
+		}},
+		{"load", func(_ *world, id engine.CanisterID, snaps [][]byte) (string, any) {
+			return "load_canister_snapshot", loadArgs(id, snaps[0])
+		}},
+		{"delete", func(_ *world, id engine.CanisterID, snaps [][]byte) (string, any) {
+			return "delete_canister_snapshot", snapArgs(id, snaps[0])
+		}},
+		{"begin an upload", func(_ *world, id engine.CanisterID, snaps [][]byte) (string, any) {
+			a := declare(id, 10, 1<<16, 0)
+			a.ReplaceSnapshot = &snaps[0]
+			return "upload_canister_snapshot_metadata", a
+		}},
+		{"upload a chunk", func(_ *world, id engine.CanisterID, snaps [][]byte) (string, any) {
+			return "upload_canister_snapshot_data", writeArgs(id, snaps[1], toChunks(), []byte("chunk"))
+		}},
+		{"reinstall", func(_ *world, id engine.CanisterID, _ [][]byte) (string, any) {
+			return "install_code", InstallCodeArgs{Mode: reinstallMode(), CanisterID: id.Bytes(), WasmModule: module{pages: 2}.wasm("other")}
+		}},
+	}
+	for _, c := range calls {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			rng := rand.New(rand.NewPCG(seed, 7))
+			// The same world is made anew for every crash: before is where it
+			// stands, and every run up to the crash is the same.
+			prepare := func() (*world, engine.CanisterID, [][]byte) {
+				w := newWorld(t, nil)
+				id := w.user()
+				w.write(id, engine.WasmMemory, 3, "then")
+				snaps := [][]byte{w.take(id).ID, w.begin(declare(id, 10, 1<<16, 0))}
+				w.write(id, engine.WasmMemory, 3, "now!")
+				// Durable, so that what a crash goes back to is known.
+				if err := w.s.Flush(w.ctx, id); err != nil {
+					t.Fatal(err)
+				}
+				return w, id, snaps
+			}
+			w, id, snaps := prepare()
+			before := w.outside(id)
+			ops := w.fs.Ops()
+			method, arg := c.f(w, id, snaps)
+			w.do(alice, method, arg)
+			n := w.fs.Ops() - ops
+			after := w.outside(id)
+			if before.String() == after.String() || n < 2 {
+				t.Fatalf("the call made %d operations and changed nothing", n)
+			}
+			was, is := 0, 0
+			times := int64(4) // each keeps another part of what was not synced
+			if testing.Short() {
+				times = 1
+			}
+			for i := range times * (n + 1) {
+				at := 1 + i%(n+1)
+				w, id, snaps := prepare()
+				method, arg := c.f(w, id, snaps)
+				raw := w.arg(arg)
+				w.fs.KillAt(at)
+				_, err := w.s.Call(w.ctx, alice, method, raw)
+				var r *Reject
+				if err != nil && (!errors.As(err, &r) || r.ErrorCode != CodeStorage) {
+					t.Fatalf("killed before operation %d: %v", at, err)
+				}
+				w.fs.Kill()
+				w.e.Close()
+				keep := rng.IntN(101)
+				w.disk = w.disk.Crash(keep, rng)
+				w.fs = w.disk.Mount()
+				w.open()
+				w.check()
+				got := w.outside(id)
+				switch {
+				case got.String() == before.String() && err != nil:
+					was++
+				case got.String() == after.String():
+					is++
+				default:
+					t.Fatalf("killed before operation %d with %d%% of the unsynced kept (%v):\ngot    %v\nbefore %v\nafter  %v", at, keep, err, got, before, after)
+				}
+			}
+			if was == 0 || is == 0 {
+				t.Errorf("%d crashes left nothing of the call, %d all of it", was, is)
+			}
+			t.Logf("%d crashes: %d as before, %d as after", was+is, was, is)
+		})
+	}
+}
+
+// An engine that fails lets a call have no effect, in memory neither.
+func TestFailingDisk(t *testing.T) {
+	t.Parallel()
+	for _, c := range []struct {
+		name   string
+		method string
+		arg    func(id engine.CanisterID, snap []byte) any
+	}{
+		{"take", "take_canister_snapshot", func(id engine.CanisterID, _ []byte) any { return takeArgs(id) }},
+		{"take and uninstall", "take_canister_snapshot", func(id engine.CanisterID, _ []byte) any { return uninstalling(id) }},
+		{"load", "load_canister_snapshot", func(id engine.CanisterID, snap []byte) any { return loadArgs(id, snap) }},
+		{"delete", "delete_canister_snapshot", func(id engine.CanisterID, snap []byte) any { return snapArgs(id, snap) }},
+		{"chunk", "upload_chunk", func(id engine.CanisterID, _ []byte) any {
+			return UploadChunkArgs{CanisterID: id.Bytes(), Chunk: []byte("chunk")}
+		}},
+		{"uninstall", "uninstall_code", func(id engine.CanisterID, _ []byte) any { return UninstallCodeArgs{CanisterID: id.Bytes()} }},
+		{"reinstall", "install_code", func(id engine.CanisterID, _ []byte) any {
+			return InstallCodeArgs{Mode: reinstallMode(), CanisterID: id.Bytes(), WasmModule: module{pages: 2}.wasm("other")}
+		}},
+		{"stop", "stop_canister", func(id engine.CanisterID, _ []byte) any { return only(id) }},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			t.Parallel()
+			w := newWorld(t, nil)
+			id := w.user()
+			w.write(id, engine.WasmMemory, 3, "then")
+			snap := w.take(id).ID
+			if err := w.s.Flush(w.ctx, id); err != nil {
+				t.Fatal(err)
+			}
+			before := w.outside(id)
+			arg := w.arg(c.arg(id, snap))
+			w.fs.Inject(&testkit.Fault{Kind: testkit.OpWrite | testkit.OpSync, Times: 1})
+			_, err := w.s.Call(w.ctx, alice, c.method, arg)
+			var r *Reject
+			if !errors.As(err, &r) || r.ErrorCode != CodeStorage || r.Err == nil {
+				t.Fatalf("the call on a failing disk: %v", err)
+			}
+			w.fs.Inject()
+			w.check()
+			if after := w.outside(id); after.String() != before.String() {
+				t.Fatalf("a call that failed changed something:\n%v\n%v", before, after)
+			}
+			w.reopen()
+			w.check()
+			if after := w.outside(id); after.String() != before.String() {
+				t.Fatalf("a call that failed is there after a restart:\n%v\n%v", before, after)
+			}
+		})
+	}
+}
