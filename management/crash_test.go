@@ -111,7 +111,7 @@ func TestCrashDuringCall(t *testing.T) {
 				t.Fatalf("the call made %d operations and changed nothing", n)
 			}
 			was, is := 0, 0
-			times := int64(4) // each keeps another part of what was not synced
+			times := int64(2) // each keeps another part of what was not synced
 			if testing.Short() {
 				times = 1
 			}

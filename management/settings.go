@@ -39,7 +39,10 @@ func (s *Service) UpdateSettings(ctx context.Context, by Caller, a UpdateSetting
 		after.history = next.historyBytes()
 		// A canister without cycles may still change who controls it.
 		if next.set.compute > st.set.compute || next.set.memoryAllocation > st.set.memoryAllocation || next.set.freezingThreshold > st.set.freezingThreshold {
-			if err := s.afford(c, next, demand{was: u.total(), now: after.total(), allocation: true, short: outOfCycles(c.id)}); err != nil {
+			d := demand{
+				was: u.total(), now: after.total(), allocation: true, compute: next.set.compute > st.set.compute, short: outOfCycles(c.id),
+			}
+			if err := s.afford(c, next, d); err != nil {
 				return err
 			}
 		}

@@ -92,13 +92,17 @@ type demand struct {
 	fee      Cycles
 	// short words a fee that can not be paid.
 	short func(need Cycles) *Reject
-	// allocation says that it is not use that grows, but what is set aside.
-	allocation bool
+	// allocation says that it is not use that grows, but what is set aside, and
+	// compute that it is of computing.
+	allocation, compute bool
 }
 
 // codes are those of cycles and of the reserved limit that do not suffice.
 func (d *demand) codes() (cycles, limit ErrorCode, what string) {
-	if d.allocation {
+	switch {
+	case d.compute:
+		return CodeInsufficientCyclesComputeAllocation, CodeReservedCyclesLimitInMemoryAllocation, "allocate"
+	case d.allocation:
 		return CodeInsufficientCyclesMemoryAllocation, CodeReservedCyclesLimitInMemoryAllocation, "allocate"
 	}
 	return CodeInsufficientCyclesMemoryGrow, CodeReservedCyclesLimitInMemoryGrow, "grow memory by"

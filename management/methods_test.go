@@ -1,0 +1,437 @@
+package management
+
+import (
+	"bytes"
+	"compress/gzip"
+	"context"
+	"errors"
+	"fmt"
+	"strings"
+	"sync"
+	"testing"
+
+	"github.com/snapstore/snapstore/engine"
+	"github.com/snapstore/snapstore/management/candid"
+	"github.com/snapstore/snapstore/manifest"
+)
+
+// Every method answers something to bytes that are no argument, and there is a
+// typed method behind every name.
+func TestMethods(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	for _, m := range Methods() {
+		for _, arg := range [][]byte{nil, []byte("DIDL"), []byte("DIDL\x00\x00"), {0x44, 0x49, 0x44, 0x4c, 1, 0x6c, 1, 0, 0, 1, 0}} {
+			_, r := w.raw(alice, m, arg)
+			w.rejected(r, CodeInvalidManagementPayload, m, "Error decoding candid")
+		}
+	}
+	_, r := w.raw(alice, "install_chunked_code", []byte("DIDL\x00\x00"))
+	w.rejected(r, CodeUnknownManagementMessage, "an unknown method")
+	w.with(func(c *Config) { c.Limits.MessageBytes = 1000 })
+	_, r = w.raw(alice, "upload_chunk", make([]byte, 1001))
+	w.rejected(r, CodeInvalidManagementPayload, "a long message")
+}
+
+func TestCreateCanister(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	boss := w.user()
+	caller := as(boss, 4)
+	w.fails(CodeInsufficientCyclesForCreateCanister, caller, "create_canister", CreateCanisterArgs{})
+	caller.Cycles = NewCycles(500_000_000_000 - 1)
+	w.fails(CodeInsufficientCyclesForCreateCanister, caller, "create_canister", CreateCanisterArgs{})
+	caller.Cycles = NewCycles(2 * trillion)
+	said := uint64(5)
+	w.fails(CodeCanisterContractViolation, caller, "create_canister", CreateCanisterArgs{SenderCanisterVersion: &said})
+	percent := nat(101)
+	w.fails(CodeCanisterContractViolation, caller, "create_canister", CreateCanisterArgs{Settings: &CanisterSettings{ComputeAllocation: &percent}})
+	big := nat(1 << 47)
+	w.fails(CodeSubnetOversubscribed, caller, "create_canister", CreateCanisterArgs{Settings: &CanisterSettings{MemoryAllocation: &big}})
+	big = nat(500 << 30)
+	w.fails(CodeInsufficientCyclesMemoryAllocation, caller, "create_canister", CreateCanisterArgs{Settings: &CanisterSettings{MemoryAllocation: &big}})
+
+	vars := []EnvironmentVariable{{"B", "2"}, {"A", "1"}}
+	reply := w.do(caller, "create_canister", CreateCanisterArgs{Settings: &CanisterSettings{EnvironmentVariables: &vars}})
+	id, err := engine.CanisterIDFromBytes(decode[CreateCanisterResult](w, reply).CanisterID)
+	if err != nil {
+		t.Fatal(err)
+	}
+	v := w.refresh(id)
+	equal(w, "balance", v.Cycles, NewCycles(2*trillion-500_000_000_000))
+	equal(w, "controllers", string(v.Controllers[0]), string(boss.Bytes()))
+	equal(w, "environment", fmt.Sprint(v.Environment), fmt.Sprint(map[string]string{"A": "1", "B": "2"}))
+	h := w.history(id)
+	equal(w, "changes", h.TotalNumChanges, 1)
+	if d := h.RecentChanges[0].Details.Creation; d == nil || d.EnvironmentVariablesHash == nil || len(*d.EnvironmentVariablesHash) != 32 {
+		t.Errorf("creation %+v", h.RecentChanges[0])
+	}
+	equal(w, "origin", string(h.RecentChanges[0].Origin.FromCanister.CanisterID), string(boss.Bytes()))
+
+	// Names: a chosen one, one that is taken, and one that was used before.
+	at := candid.Principal{1, 2, 3, 4, 5, 6, 7, 8, 1, 1}
+	w.do(alice, "provisional_create_canister_with_cycles", ProvisionalCreateArgs{SpecifiedID: &at})
+	w.fails(CodeCanisterIDAlreadyExists, alice, "provisional_create_canister_with_cycles", ProvisionalCreateArgs{SpecifiedID: &at})
+	amount := nat(77)
+	w.do(alice, "provisional_top_up_canister", ProvisionalTopUpArgs{CanisterID: at, Amount: amount})
+	w.reopen()
+	w.h.DefaultHost.next.Store(0) // a host that begins to count anew
+	w.user()
+	w.with(func(c *Config) { c.Provisional, c.Limits.CanistersPerSubnet = false, 4 })
+	w.fails(CodeCanisterContractViolation, alice, "provisional_create_canister_with_cycles", ProvisionalCreateArgs{})
+	w.fails(CodeCanisterContractViolation, alice, "provisional_top_up_canister", ProvisionalTopUpArgs{CanisterID: at, Amount: amount})
+	w.fails(CodeMaxNumberOfCanistersReached, caller, "create_canister", CreateCanisterArgs{})
+}
+
+func TestInstallCode(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.empty()
+	args := func(mode InstallMode, wasm []byte) InstallCodeArgs {
+		return InstallCodeArgs{Mode: mode, CanisterID: id.Bytes(), WasmModule: wasm, Arg: []byte("arg")}
+	}
+	install, none := InstallMode{Install: &candid.Null{}}, (*UpgradeFlags)(nil)
+	upgrade := InstallMode{Upgrade: &none}
+	yes := true
+	flags := &UpgradeFlags{SkipPreUpgrade: &yes, WasmMemoryPersistence: &PersistenceVariant{Keep: &candid.Null{}}}
+	keep := InstallMode{Upgrade: &flags}
+	wasm := simple().wasm("one")
+
+	w.fails(CodeCanisterInvalidController, viaCanister(bob), "install_code", args(install, wasm))
+	w.fails(CodeCanisterInvalidWasm, alice, "install_code", args(install, nil))
+	w.fails(CodeCanisterInvalidWasm, alice, "install_code", args(install, []byte("no module")))
+	w.fails(CodeCanisterInvalidWasm, alice, "install_code", args(install, module{pages: 65537}.wasm("too large")))
+	w.fails(CodeCanisterWasmModuleNotFound, alice, "install_code", args(upgrade, wasm))
+	before := w.balance(id)
+	w.do(alice, "install_code", args(install, wasm))
+	equal(w, "fee", before.Sub(w.balance(id)), execution(uint64(len(wasm))*instructionsPerByte))
+	w.fails(CodeCanisterNonEmpty, alice, "install_code", args(install, wasm))
+	equal(w, "memory", w.mem(id, engine.WasmMemory).Size(), 1<<16)
+
+	// An upgrade keeps stable memory and certified data, and the heap if asked.
+	w.grow(id, engine.StableMemory, 1<<16)
+	w.write(id, engine.StableMemory, 0, "stable")
+	w.write(id, engine.WasmMemory, 0, "heap")
+	w.run(id, func(x *Execution) { x.CertifiedData, x.Timer = []byte("certified"), Timer{Active: true, Deadline: 4} })
+	seen := []string{}
+	w.h.runInstall = func(in Installation) (Installed, error) {
+		seen = append(seen, fmt.Sprintf("%v %v %v %s", in.Kind, in.SkipPreUpgrade, in.KeepMemory, in.Arg))
+		return w.h.DefaultHost.RunInstall(context.Background(), in)
+	}
+	w.do(alice, "install_code", args(keep, simple().wasm("two")))
+	w.holds(id, engine.WasmMemory, 0, "heap")
+	w.holds(id, engine.StableMemory, 0, "stable")
+	equal(w, "certified data", string(w.s.lookup(id).live.Metadata().CertifiedData), "certified")
+	equal(w, "timer", w.refresh(id).Timer, Timer{Present: true})
+	w.do(alice, "install_code", args(upgrade, simple().wasm("three")))
+	w.holds(id, engine.WasmMemory, 0, "\x00\x00\x00\x00")
+	w.holds(id, engine.StableMemory, 0, "stable")
+	w.do(alice, "install_code", args(reinstallMode(), simple().wasm("four")))
+	equal(w, "stable memory", w.mem(id, engine.StableMemory).Size(), 0)
+	equal(w, "certified data", len(w.s.lookup(id).live.Metadata().CertifiedData), 0)
+	equal(w, "what ran", strings.Join(seen, ", "), "upgrade true true arg, upgrade false false arg, reinstall false false arg")
+	equal(w, "version", w.status(id).Version, 4)
+	h := w.history(id)
+	equal(w, "last change", h.RecentChanges[len(h.RecentChanges)-1].Details.CodeDeployment.Mode.Reinstall != nil, true)
+
+	// What the code left behind becomes the state, and an error nothing.
+	w.h.runInstall = func(Installation) (Installed, error) { return Installed{}, errors.New("trapped") }
+	w.fails(CodeCanisterTrapped, alice, "install_code", args(upgrade, wasm), "trapped")
+	own := reject(CodeCanisterOutOfCycles, "of its own")
+	w.h.runInstall = func(Installation) (Installed, error) { return Installed{}, own }
+	w.fails(CodeCanisterOutOfCycles, alice, "install_code", args(upgrade, wasm), "of its own")
+	w.h.runInstall = func(Installation) (Installed, error) {
+		return Installed{Globals: make([]Global, 3)}, nil
+	}
+	w.fails(CodeCanisterInvalidWasm, alice, "install_code", args(upgrade, wasm))
+	left := Installed{
+		WasmMemory: &Image{Size: 1 << 16, At: strings.NewReader("heap" + strings.Repeat("\x00", 1<<16-4))}, StableMemory: &Image{Size: 2 << 16},
+		Globals:       []Global{{Kind: manifest.GlobalI32, Lo: 5}, {Kind: manifest.GlobalI64, Lo: 6}},
+		CertifiedData: []byte("left"), Timer: Timer{Present: true, Active: true, Deadline: 9}, Instructions: 1000,
+	}
+	w.h.runInstall = func(Installation) (Installed, error) { return left, nil }
+	before = w.balance(id)
+	w.do(alice, "install_code", args(upgrade, wasm))
+	equal(w, "fee", before.Sub(w.balance(id)), execution(uint64(len(wasm))*instructionsPerByte+1000))
+	w.holds(id, engine.WasmMemory, 0, "heap")
+	equal(w, "stable memory", w.mem(id, engine.StableMemory).Size(), 2<<16)
+	equal(w, "certified data", string(w.s.lookup(id).live.Metadata().CertifiedData), "left")
+	equal(w, "timer", w.refresh(id).Timer.Deadline, 9)
+	left.CertifiedData = make([]byte, 33)
+	w.fails(CodeCanisterContractViolation, alice, "install_code", args(upgrade, wasm))
+	left.CertifiedData, left.StableMemory = nil, &Image{Size: 501 << 30}
+	w.fails(CodeCanisterInvalidWasm, alice, "install_code", args(upgrade, wasm))
+	w.full(id)
+	w.fails(CodeCanisterHeapDeltaRateLimited, alice, "install_code", args(upgrade, wasm))
+}
+
+func TestStartAndStop(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.user()
+	version := w.status(id).Version
+	w.fails(CodeCanisterInvalidController, viaCanister(bob), "stop_canister", only(id))
+	w.fails(CodeCanisterInvalidController, viaCanister(bob), "start_canister", only(id))
+	w.do(alice, "start_canister", only(id))
+	equal(w, "version", w.status(id).Version, version)
+	w.h.open[id] = 1
+	w.do(alice, "stop_canister", only(id))
+	equal(w, "stopped", w.status(id).Status.Stopped != nil, true)
+	equal(w, "version", w.status(id).Version, version+2)
+	w.do(alice, "stop_canister", only(id))
+	w.reopen()
+	equal(w, "stopped after a restart", w.status(id).Status.Stopped != nil, true)
+	w.do(alice, "start_canister", only(id))
+	equal(w, "running", w.status(id).Status.Running != nil, true)
+	equal(w, "events", strings.Join(w.h.events[len(w.h.events)-2:], ", "), fmt.Sprintf("%s %d, %s %d", id, EventStopped, id, EventStarted))
+}
+
+func TestUpdateSettings(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.user()
+	change := func(s CanisterSettings) UpdateSettingsArgs {
+		return UpdateSettingsArgs{CanisterID: id.Bytes(), Settings: s}
+	}
+	n := func(v uint64) *candid.Nat { x := nat(v); return &x }
+
+	w.fails(CodeCanisterInvalidController, viaCanister(bob), "update_settings", change(CanisterSettings{}))
+	many := make([]candid.Principal, 11)
+	for i := range many {
+		many[i] = candid.Principal{byte(i)}
+	}
+	w.fails(CodeInvalidManagementPayload, alice, "update_settings", change(CanisterSettings{Controllers: &many}))
+	twice := []EnvironmentVariable{{"A", "1"}, {"A", "2"}}
+	w.fails(CodeInvalidManagementPayload, alice, "update_settings", change(CanisterSettings{EnvironmentVariables: &twice}))
+	long := []EnvironmentVariable{{"A", strings.Repeat("x", 129)}}
+	w.fails(CodeInvalidManagementPayload, alice, "update_settings", change(CanisterSettings{EnvironmentVariables: &long}))
+	w.fails(CodeSubnetOversubscribed, alice, "update_settings", change(CanisterSettings{MemoryAllocation: n(3 << 40)}))
+	w.fails(CodeCanisterContractViolation, alice, "update_settings", change(CanisterSettings{MemoryAllocation: n(1 << 49)}))
+	rich := w.balance(id)
+	w.fund(id, NewCycles(trillion))
+	w.fails(CodeInsufficientCyclesMemoryAllocation, alice, "update_settings", change(CanisterSettings{MemoryAllocation: n(100 << 30)}))
+	w.fails(CodeInsufficientCyclesComputeAllocation, alice, "update_settings", change(CanisterSettings{ComputeAllocation: n(100)}))
+	w.fund(id, rich)
+
+	// Raising the allocation on a full subnet reserves, and the limit holds.
+	w.h.subnet.MemoryThreshold, w.h.subnet.MemoryCapacity = 1<<30, 100<<30
+	want := w.reserve(w.s.Ledger().Allocated, 4<<30-w.refresh(id).Allocated)
+	w.set(id, CanisterSettings{MemoryAllocation: n(4 << 30)})
+	equal(w, "reserved", w.refresh(id).Reserved, want)
+	w.fails(CodeReservedCyclesLimitIsTooLow, alice, "update_settings", change(CanisterSettings{ReservedCyclesLimit: n(1)}))
+	exact := natOf(want)
+	w.set(id, CanisterSettings{ReservedCyclesLimit: &exact})
+	w.fails(CodeReservedCyclesLimitInMemoryAllocation, alice, "update_settings", change(CanisterSettings{MemoryAllocation: n(5 << 30)}))
+
+	two := []candid.Principal{alice.Principal, bob.Principal, alice.Principal}
+	public := VisibilityVariant{Public: &candid.Null{}}
+	w.set(id, CanisterSettings{
+		Controllers: &two, ComputeAllocation: n(1), FreezingThreshold: n(100), MinimumIncomingCallCycles: n(9), LogVisibility: &public,
+		LogMemoryLimit: n(10), StatusVisibility: &public, WasmMemoryLimit: n(1 << 30), WasmMemoryThreshold: n(5),
+	})
+	got := w.status(id).Settings
+	equal(w, "settings", fmt.Sprint(len(got.Controllers), got.ComputeAllocation, got.MemoryAllocation, got.FreezingThreshold, got.MinimumIncomingCallCycles,
+		got.LogMemoryLimit, got.WasmMemoryLimit, got.WasmMemoryThreshold, got.LogVisibility.Public != nil, got.SnapshotVisibility.Controllers != nil),
+		fmt.Sprint(2, 1, 4<<30, 100, 9, 10, 1<<30, 5, true, true))
+	w.do(as(absent(w), 0), "canister_status", only(id))
+	h := w.history(id)
+	equal(w, "last change", len(h.RecentChanges[len(h.RecentChanges)-1].Details.ControllersChange.Controllers), 2)
+	w.reopen()
+	equal(w, "settings after a restart", fmt.Sprint(w.status(id).Settings), fmt.Sprint(got))
+}
+
+func TestStatusAndInfo(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.empty()
+	w.install(id, module{pages: 3, custom: 1000}.wasm("custom"))
+	w.chunk(id, []byte("chunk"))
+	w.h.logs[id] = 77
+	w.refresh(id)
+	w.fails(CodeCanisterInvalidController, viaCanister(bob), "canister_status", only(id))
+	w.do(as(id, 1), "canister_status", only(id)) // of itself
+	st := w.status(id)
+	m := st.MemoryMetrics
+	sum := uint64(0)
+	for _, n := range []candid.Nat{
+		m.WasmMemorySize, m.StableMemorySize, m.GlobalMemorySize, m.WasmBinarySize, m.CustomSectionsSize, m.CanisterHistorySize,
+		m.WasmChunkStoreSize, m.SnapshotsSize, m.LogMemoryStoreSize,
+	} {
+		v, _ := n.Uint64()
+		sum += v
+	}
+	equal(w, "memory usage", st.MemorySize.Cmp(nat(sum)), 0)
+	if v, _ := m.CustomSectionsSize.Uint64(); v < 1000 {
+		t.Errorf("custom sections of %d bytes", v)
+	}
+	equal(w, "log", m.LogMemoryStoreSize.Cmp(nat(77)), 0)
+	equal(w, "burned a day", CyclesFromBig(st.IdleCyclesBurnedPerDay.Big()), NewCycles(sum*127_000*86_400>>30))
+
+	// The history keeps 20 changes and counts all.
+	for range 30 {
+		w.reinstall(id, module{pages: 1}.wasm("again"))
+	}
+	h := w.history(id)
+	equal(w, "changes", h.TotalNumChanges, 32)
+	equal(w, "kept", len(h.RecentChanges), 20)
+	two := uint64(2)
+	reply := w.do(viaCanister(bob), "canister_info", CanisterInfoArgs{CanisterID: id.Bytes(), NumRequestedChanges: &two})
+	equal(w, "asked for", len(decode[CanisterInfoResult](w, reply).RecentChanges), 2)
+	reply = w.do(viaCanister(bob), "canister_info", CanisterInfoArgs{CanisterID: id.Bytes()})
+	equal(w, "not asked for", len(decode[CanisterInfoResult](w, reply).RecentChanges), 0)
+	w.fails(CodeCanisterRejectedMessage, bob, "canister_info", CanisterInfoArgs{CanisterID: id.Bytes()})
+}
+
+func TestChunkStore(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.empty()
+	before := w.refresh(id)
+	w.chunk(id, []byte("one"))
+	after := w.refresh(id)
+	equal(w, "memory usage", after.MemoryUsage-before.MemoryUsage, 1<<20)
+	equal(w, "fee", before.Cycles.Sub(after.Cycles), execution(200_000_000))
+	w.chunk(id, []byte("one"))
+	equal(w, "balance", w.refresh(id).Cycles, after.Cycles)
+	w.do(as(id, 0), "upload_chunk", UploadChunkArgs{CanisterID: id.Bytes(), Chunk: []byte("of its own")})
+	equal(w, "chunks", len(w.chunks(id)), 2)
+	for _, m := range []string{"stored_chunks", "clear_chunk_store"} {
+		w.fails(CodeCanisterInvalidController, viaCanister(bob), m, only(id))
+	}
+	w.fails(CodeCanisterContractViolation, alice, "upload_chunk", UploadChunkArgs{CanisterID: id.Bytes()})
+	w.fails(CodeCanisterContractViolation, alice, "upload_chunk", UploadChunkArgs{CanisterID: id.Bytes(), Chunk: make([]byte, 1<<20+1)})
+	w.do(as(id, 0), "clear_chunk_store", only(id))
+	equal(w, "memory usage", w.refresh(id).MemoryUsage, before.MemoryUsage)
+}
+
+// A canister that another program made is taken in once.
+func TestAdopt(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := absent(w)
+	c, err := w.e.CreateCanister(w.ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, err := c.Memory(engine.WasmModule)
+	wasm := simple().wasm("adopted")
+	if err != nil || mem.Resize(uint64(len(wasm))) != nil {
+		t.Fatal(err)
+	}
+	if _, err := mem.WriteAt(wasm, 0); err != nil {
+		t.Fatal(err)
+	}
+	w.fails(CodeCanisterNotFound, alice, "canister_status", only(id))
+	if err := w.s.Adopt(w.ctx, id, alice.Principal); err != nil {
+		t.Fatal(err)
+	}
+	w.check()
+	sum := hashOf(wasm)
+	equal(w, "module", string(*w.status(id).ModuleHash), string(sum[:]))
+	if err := w.s.Adopt(w.ctx, id, bob.Principal); !errors.Is(err, engine.ErrExists) {
+		t.Errorf("adopted twice: %v", err)
+	}
+	w.reopen()
+	w.do(alice, "provisional_top_up_canister", ProvisionalTopUpArgs{CanisterID: id.Bytes(), Amount: nat(10 * trillion)})
+	w.take(id)
+	other, err := engine.CanisterIDFromBytes([]byte{1})
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err := w.e.CreateCanisterHost(w.ctx, other, []byte("not ours")); err != nil {
+		t.Fatal(err)
+	}
+	if err := w.s.Adopt(w.ctx, other); !errors.Is(err, engine.ErrExists) {
+		t.Errorf("adopted from another program: %v", err)
+	}
+	if _, err := New(w.ctx, w.e, nil, nil); !errors.Is(err, errState) {
+		t.Errorf("a Service over a blob of another program: %v", err)
+	}
+}
+
+// Calls on many canisters at once, and on one, leave ledgers that balance. The
+// subnet's memory is never given out twice.
+func TestParallelCalls(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	ids := []engine.CanisterID{w.user(), w.user(), w.user(), w.user()}
+	size := w.snapshotSize(ids[0])
+	capacity := w.s.Ledger().Allocated + 6*size
+	w.h.subnet.MemoryCapacity = capacity
+	var wg sync.WaitGroup
+	for i := range 8 {
+		wg.Go(func() {
+			id, other := ids[i%4], ids[(i+1)%4]
+			for range 15 {
+				reply, err := w.s.Call(w.ctx, alice, "take_canister_snapshot", w.arg(takeArgs(id)))
+				if n := w.s.Ledger().Allocated; n > capacity {
+					t.Errorf("%d bytes of %d are given out", n, capacity)
+				}
+				if err != nil {
+					continue
+				}
+				snap := decode[SnapshotRecord](w, reply).ID
+				for _, c := range []struct {
+					method string
+					arg    any
+				}{
+					{"load_canister_snapshot", loadArgs(other, snap)},
+					{"list_canister_snapshots", only(other)},
+					{"read_canister_snapshot_data", readArgs(id, snap, wasmAt(0, 100))},
+					{"delete_canister_snapshot", snapArgs(id, snap)},
+				} {
+					var r *Reject
+					if _, err := w.s.Call(w.ctx, alice, c.method, w.arg(c.arg)); err != nil && (!errors.As(err, &r) || r.ErrorCode == CodeStorage) {
+						t.Errorf("%s: %v", c.method, errors.Unwrap(err))
+					}
+				}
+			}
+		})
+	}
+	wg.Wait()
+	w.check()
+	w.reopen()
+	w.check()
+}
+
+// ParseModule does no harm, whatever it is given.
+func FuzzParseModule(f *testing.F) {
+	m := simple()
+	m.hook, m.custom = true, 3
+	f.Add(m.wasm("seed"))
+	f.Add([]byte("\x00asm\x01\x00\x00\x00\x06\x04\xff\xff\xff\x7f"))
+	f.Fuzz(func(t *testing.T, b []byte) {
+		m, err := ParseModule(b)
+		if (m == nil) == (err == nil) {
+			t.Fatal(m, err)
+		}
+	})
+}
+
+func TestParseModule(t *testing.T) {
+	t.Parallel()
+	want := module{
+		pages: 7, wasm64: true, hook: true, custom: 10,
+		globals: []GlobalType{{manifest.GlobalI32, true, true}, {manifest.GlobalI64, false, true}, {manifest.GlobalF32, true, false}, {manifest.GlobalF64, false, false}, {manifest.GlobalV128, true, true}},
+	}
+	plain := want.wasm("x")
+	var packed bytes.Buffer
+	z := gzip.NewWriter(&packed)
+	if _, err := z.Write(plain); err != nil || z.Close() != nil {
+		t.Fatal(err)
+	}
+	for _, wasm := range [][]byte{plain, packed.Bytes()} {
+		m, err := ParseModule(wasm)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if m.InitialMemory != 7<<16 || !m.Wasm64 || !m.LowMemoryHook || m.CustomSections < 10 || fmt.Sprint(m.Globals) != fmt.Sprint(want.globals) || len(m.captured()) != 4 {
+			t.Errorf("%+v", m)
+		}
+	}
+	for n := range plain {
+		if m, err := ParseModule(plain[:n]); err == nil && n < 8 {
+			t.Errorf("%d bytes are a module: %+v", n, m)
+		}
+	}
+}
