@@ -57,7 +57,7 @@ func (c *Canister) revert(ctx context.Context) error {
 		if err := c.open(); err != nil {
 			return err
 		}
-		patches, _, err := c.patches(ctx, m, SnapshotID{})
+		patches, _, err := c.patches(ctx, m, SnapshotID{}, nil)
 		if err != nil {
 			return err
 		}

@@ -96,10 +96,11 @@ func (c *Canister) loadPaused(ctx context.Context, op *operation, next *record.R
 		return res, err
 	}
 	var err error
-	if res.Pages, err = c.checkLoad(ctx, op.rec.Head, next.Head, m, id); err != nil {
+	differ := map[Section][]manifest.PageEntry{}
+	if res.Pages, err = c.checkLoad(ctx, op.rec.Head, next.Head, m, id, differ); err != nil {
 		return res, err
 	}
-	patches, pages, err := c.patches(ctx, m, id)
+	patches, pages, err := c.patches(ctx, m, id, differ)
 	if err != nil {
 		return res, err
 	}
@@ -135,15 +136,18 @@ func (c *Canister) flushUpload(ctx context.Context, local uint64) error {
 }
 
 // checkLoad reads and verifies what the load will bring: the pages that differ
-// between the durable head and the snapshot, and those dirty in memory.
-func (c *Canister) checkLoad(ctx context.Context, head, root chunk.ID, m *manifest.Manifest, id SnapshotID) (uint64, error) {
+// between the durable head and the snapshot, and those dirty in memory. What
+// differs in lent sections is only put into differ.
+func (c *Canister) checkLoad(ctx context.Context, head, root chunk.ID, m *manifest.Manifest, id SnapshotID, differ map[Section][]manifest.PageEntry) (uint64, error) {
 	v := verifier{e: c.e, ctx: ctx, id: id}
 	for d, err := range manifest.Diff(ctx, c.e.store, head, root) {
 		if err != nil {
 			return 0, locate(err, id.Canister, id, d.Section, d.Page)
 		}
 		if mem := c.sections[d.Section]; mem != nil && mem.lent != nil {
-			continue // its patch reads what it brings
+			// Its patch reads what it brings.
+			differ[d.Section] = append(differ[d.Section], manifest.PageEntry{Index: d.Page, ID: d.B})
+			continue
 		}
 		if err := v.add(d.Section, d.Page, d.B); err != nil {
 			return 0, err

@@ -3,6 +3,7 @@ package engine
 import (
 	"context"
 	"fmt"
+	"slices"
 
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/internal/trackmem"
@@ -24,9 +25,10 @@ type patch struct {
 }
 
 // patches plans and verifies what lent sections need to become those of a
-// manifest. Until apply or cancel, what was dirty belongs to the patches. The
-// caller holds the gate, and the guest stands still.
-func (c *Canister) patches(ctx context.Context, to *manifest.Manifest, id SnapshotID) (out []*patch, pages uint64, err error) {
+// manifest; differ is where it differs from the durable state. Until apply or
+// cancel, what was dirty belongs to the patches. The caller holds the gate, and
+// the guest stands still.
+func (c *Canister) patches(ctx context.Context, to *manifest.Manifest, id SnapshotID, differ map[Section][]manifest.PageEntry) (out []*patch, pages uint64, err error) {
 	defer func() {
 		if err != nil {
 			cancelPatches(out)
@@ -47,7 +49,7 @@ func (c *Canister) patches(ctx context.Context, to *manifest.Manifest, id Snapsh
 		}
 		p := &patch{m: m, root: root}
 		out = append(out, p)
-		if err := p.plan(ctx); err != nil {
+		if err := p.plan(ctx, differ[m.section]); err != nil {
 			return out, 0, locate(err, c.id, id, m.section, 0)
 		}
 		keep := min(budget, len(p.pages))
@@ -62,29 +64,36 @@ func (c *Canister) patches(ctx context.Context, to *manifest.Manifest, id Snapsh
 
 // plan finds the pages: where the trees differ, what is dirty, and what was cut
 // off since the base.
-func (p *patch) plan(ctx context.Context) error {
+func (p *patch) plan(ctx context.Context, differ []manifest.PageEntry) error {
 	m := p.m
-	l, store := m.lent, m.s.e.store
+	l := m.lent
 	l.taken.Union(&l.dirty)
 	l.dirty.Clear()
 	m.s.e.collect(m, &l.taken)
+	end := pagesOf(p.root.Size)
+	for len(differ) > 0 && differ[len(differ)-1].Index >= end {
+		differ = differ[:len(differ)-1]
+	}
 	var d trackmem.DirtySet
 	d.Union(&l.taken)
-	for diff, err := range manifest.DiffSection(ctx, store, m.base, p.root) {
-		if err != nil {
-			return err
-		}
-		d.Add(diff.Page)
-	}
-	end := pagesOf(p.root.Size)
 	d.AddRange(min(m.low, end), min(pagesOf(m.base.Size), end))
 	d.RemoveFrom(end)
-	p.pages = make([]uint64, 0, d.Len())
-	for page := range d.Pages() {
-		p.pages = append(p.pages, page)
+	pages := slices.AppendSeq(make([]uint64, 0, d.Len()), d.Pages())
+	ids := make([]chunk.ID, len(pages))
+	if err := manifest.Leaves(ctx, m.s.e.store, p.root, pages, ids); err != nil {
+		return err
 	}
-	p.ids = make([]chunk.ID, len(p.pages))
-	return manifest.Leaves(ctx, store, p.root, p.pages, p.ids)
+	// Both are ascending.
+	for _, en := range differ {
+		for ; len(pages) > 0 && pages[0] < en.Index; pages, ids = pages[1:], ids[1:] {
+			p.pages, p.ids = append(p.pages, pages[0]), append(p.ids, ids[0])
+		}
+		if !d.Has(en.Index) {
+			p.pages, p.ids = append(p.pages, en.Index), append(p.ids, en.ID)
+		}
+	}
+	p.pages, p.ids = append(p.pages, pages...), append(p.ids, ids...)
+	return nil
 }
 
 // read verifies every page, and keeps the first ones.

@@ -1,0 +1,178 @@
+package engine_test
+
+import (
+	"context"
+	"encoding/binary"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"path/filepath"
+	"slices"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"github.com/snapstore/snapstore/engine"
+)
+
+func medianOf(d []time.Duration) time.Duration {
+	slices.Sort(d)
+	return d[len(d)/2]
+}
+
+// lentGuest is a canister with size bytes lent, all of them written and
+// durable, and a limit of its own.
+func lentGuest(b *testing.B, size, limit uint64, o *engine.Options) (*engine.Engine, *engine.Canister, []byte) {
+	b.Helper()
+	e, _ := benchStore(b, o)
+	c := must(e.CreateCanister(bg, canisterID(b, 1)))
+	m := must(c.Memory(engine.WasmMemory))
+	if err := m.Resize(size); err != nil {
+		b.Fatal(err)
+	}
+	lent := must(m.Bytes(bg, limit))
+	b.Cleanup(func() { lent.Release() })
+	mem := lent.Bytes()
+	(&mix{seed: 1}).image(mem)
+	must(c.Checkpoint(bg))
+	return e, c, mem
+}
+
+// writePages changes n pages at random.
+func writePages(mem []byte, rng *rand.Rand, n int) {
+	for range n {
+		binary.LittleEndian.PutUint64(mem[rng.IntN(len(mem)/engine.PageSize)*engine.PageSize+512:], rng.Uint64())
+	}
+}
+
+// BenchmarkPause is how long a take stops a guest with 1 GiB mapped, of which
+// 1 % was written at random, or 10 pages of a reservation of 6 GiB. With
+// pre-copy, the guest writes 52 more pages before it is stopped.
+func BenchmarkPause(b *testing.B) {
+	const size = 1 << 30
+	for _, huge := range []bool{false, true} {
+		e, c, mem := lentGuest(b, size, 6<<30, &engine.Options{HugePages: huge})
+		if e.Stats().Tracking != "kernel" {
+			b.Skip(e.Stats().TrackingReason)
+		}
+		rng := rand.New(rand.NewPCG(1, 9))
+		for _, v := range []struct {
+			name         string
+			dirty, after int
+		}{
+			{"dirty=1%/pre-copy", size / engine.PageSize / 100, 52},
+			{"dirty=1%", size / engine.PageSize / 100, -1},
+			{"dirty=10pages", 10, -1},
+			{"dirty=10pages/pre-copy", 10, 0},
+		} {
+			b.Run(fmt.Sprintf("huge=%t/%s", huge, v.name), func(b *testing.B) {
+				c.SetGuest(nil)
+				if v.after >= 0 {
+					c.SetGuest(guestFunc(func(_ context.Context, pause func() error) error {
+						writePages(mem, rng, v.after)
+						return pause()
+					}))
+				}
+				var pauses, takes []time.Duration
+				var last engine.SnapshotID
+				pages := 0
+				for b.Loop() {
+					writePages(mem, rng, v.dirty)
+					res := must(c.Take(bg, engine.TakeOptions{Replace: last}))
+					last = res.ID
+					pauses, takes = append(pauses, res.Pause), append(takes, res.Duration)
+					pages += res.ResiduePages
+				}
+				b.ReportMetric(float64(medianOf(pauses)), "ns/pause")
+				b.ReportMetric(float64(medianOf(takes)), "ns/take")
+				b.ReportMetric(float64(pages)/float64(len(pauses)), "residue")
+				b.ReportMetric(0, "ns/op")
+				if err := e.Delete(bg, last); err != nil {
+					b.Fatal(err)
+				}
+			})
+		}
+	}
+}
+
+// BenchmarkLoadLent loads a snapshot that differs in 1 % of 1 GiB.
+func BenchmarkLoadLent(b *testing.B) {
+	const size = 1 << 30
+	e, c, mem := lentGuest(b, size, size, nil)
+	rng := rand.New(rand.NewPCG(1, 9))
+	var ids [2]engine.SnapshotID
+	for i := range ids {
+		ids[i] = must(c.Take(bg, engine.TakeOptions{})).ID
+		writePages(mem, rng, size/engine.PageSize/100)
+	}
+	must(c.Load(bg, ids[1], engine.LoadOptions{}))
+	var times []time.Duration
+	for i := 0; b.Loop(); i++ {
+		for e.Stats().WaitingBatches > 0 { // not the load's own work
+			time.Sleep(time.Millisecond)
+		}
+		began := time.Now()
+		must(c.Load(bg, ids[i%2], engine.LoadOptions{}))
+		times = append(times, time.Since(began))
+	}
+	b.ReportMetric(float64(medianOf(times)), "ns/load")
+	b.ReportMetric(0, "ns/op")
+}
+
+// BenchmarkTakeStable takes 10 dirty pages of a stable memory of 500 GiB, that
+// is opened anew, over one fdatasync of as much.
+func BenchmarkTakeStable(b *testing.B) {
+	e, dir := benchStore(b, nil)
+	c := must(e.CreateCanister(bg, canisterID(b, 1)))
+	m := must(c.Memory(engine.StableMemory))
+	const size = 500 << 30
+	if err := m.Resize(size); err != nil {
+		b.Fatal(err)
+	}
+	rng := rand.New(rand.NewPCG(1, 9))
+	page := make([]byte, engine.PageSize)
+	change := func(n int) {
+		for range n {
+			for i := range page[:512] {
+				page[i] = byte(rng.Uint32())
+			}
+			must(m.WriteAt(page, rng.Int64N(size/engine.PageSize)*engine.PageSize))
+		}
+	}
+	change(20_000)
+	must(c.Checkpoint(bg))
+	if err := e.Close(); err != nil {
+		b.Fatal(err)
+	}
+	began := time.Now()
+	e = must(engine.Open(dir, nil))
+	c = must(e.Canister(canisterID(b, 1)))
+	m = must(c.Memory(engine.StableMemory))
+	b.ReportMetric(float64(time.Since(began)), "ns/open")
+	defer e.Close()
+
+	f := must(os.Create(filepath.Join(b.TempDir(), "sync")))
+	defer f.Close()
+	junk := make([]byte, 64<<10)
+	var takes, syncs []time.Duration
+	var last engine.SnapshotID
+	for i := 0; b.Loop(); i++ {
+		change(10)
+		began := time.Now()
+		res := must(c.Take(bg, engine.TakeOptions{Replace: last}))
+		takes = append(takes, time.Since(began))
+		last = res.ID
+		began = time.Now()
+		must(f.WriteAt(junk, int64(i*len(junk))))
+		if err := unix.Fdatasync(int(f.Fd())); err != nil {
+			b.Fatal(err)
+		}
+		syncs = append(syncs, time.Since(began))
+	}
+	t, s := medianOf(takes), medianOf(syncs)
+	b.ReportMetric(float64(t), "ns/take")
+	b.ReportMetric(float64(s), "ns/fdatasync")
+	b.ReportMetric(float64(t)/float64(s), "of-fdatasync")
+	b.ReportMetric(0, "ns/op")
+}
