@@ -54,7 +54,7 @@ func (s *Service) UploadChunk(ctx context.Context, by Caller, a UploadChunkArgs)
 		}
 		next := st.clone()
 		fee := s.prices().execution(s.cfg.Fees.UploadChunk, false)
-		if err := s.afford(c, next, demand{was: u.total(), now: addBytes(u.total(), chunkCharge), fee: fee, short: outOfCycles(c.id)}); err != nil {
+		if err := s.afford(c, next, demand{was: u.total(), now: addBytes(u.total(), chunkCharge), fee: fee, short: broke(c.id, "upload of a chunk")}); err != nil {
 			return err
 		}
 		if err = mem.Resize(uint64(len(a.Chunk))); err == nil {

@@ -28,7 +28,7 @@ func (s *Service) ListSnapshots(ctx context.Context, by Caller, a CanisterIDArgs
 	if err := s.admit(by, "list_snapshots", a.CanisterID); err != nil {
 		return nil, err
 	}
-	return s.list(ctx, by, a)
+	return s.list(ctx, by, a, false)
 }
 
 // DeleteSnapshot is delete_canister_snapshot.

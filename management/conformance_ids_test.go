@@ -5,6 +5,7 @@ import (
 	"fmt"
 
 	"github.com/snapstore/snapstore/engine"
+	"github.com/snapstore/snapstore/management/candid"
 )
 
 // F. Ids, and the names and the limit of the first proposal.
@@ -106,6 +107,8 @@ func l101(w *world) {
 	w.fails(CodeCanisterRejectedMessage, alice, "take_snapshot", originalArgs(id), "allowed: 1.")
 	list := decode[[]SnapshotRecord](w, w.do(alice, "list_snapshots", only(id)))
 	equal(w, "snapshots", fmt.Sprint(list), fmt.Sprint([]SnapshotRecord{snap}))
+	w.show(id, VisibilityVariant{Public: &candid.Null{}}) // came later
+	w.fails(CodeCanisterInvalidController, viaCanister(bob), "list_snapshots", only(id))
 }
 
 func l102(w *world) {

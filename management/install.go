@@ -68,7 +68,7 @@ func (s *Service) install(ctx context.Context, c *canister, st *state, in Instal
 	p := s.prices()
 	fee := p.execution(m.Instructions, m.Wasm64)
 	if need := p.freezing(st, u.total()).Add(fee); !fee.IsZero() && st.balance.Less(need) {
-		return outOfCycles(c.id)(need.Sub(st.balance))
+		return broke(c.id, "installation")(need.Sub(st.balance))
 	}
 	done, err := s.host.RunInstall(ctx, in)
 	if err != nil {
@@ -117,7 +117,7 @@ func (s *Service) install(ctx context.Context, c *canister, st *state, in Instal
 		at: next.lastInstall, version: next.version, origin: in.Caller.origin(), kind: changeDeployment, mode: in.Kind, module: next.moduleHash,
 	}, l.History)
 	after.history = next.historyBytes()
-	if err := s.afford(c, next, demand{was: u.total(), now: after.total(), fee: fee, short: outOfCycles(c.id)}); err != nil {
+	if err := s.afford(c, next, demand{was: u.total(), now: after.total(), fee: fee, short: broke(c.id, "installation")}); err != nil {
 		return err
 	}
 	err = s.replace(ctx, c, next, func(live *engine.Canister) error {

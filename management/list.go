@@ -11,13 +11,18 @@ func (s *Service) ListCanisterSnapshots(ctx context.Context, by Caller, a Canist
 	if err := s.admit(by, "list_canister_snapshots", a.CanisterID); err != nil {
 		return nil, err
 	}
-	return s.list(ctx, by, a)
+	return s.list(ctx, by, a, true)
 }
 
-func (s *Service) list(ctx context.Context, by Caller, a CanisterIDArgs) ([]SnapshotRecord, error) {
+// list is for controllers, and for viewers where there are any.
+func (s *Service) list(ctx context.Context, by Caller, a CanisterIDArgs, viewers bool) ([]SnapshotRecord, error) {
 	out := []SnapshotRecord{}
 	err := s.with(ctx, a.CanisterID, func(c *canister, st *state) error {
-		if err := viewer(c, st, st.set.snapshot, by); err != nil {
+		var who visibility
+		if viewers {
+			who = st.set.snapshot
+		}
+		if err := viewer(c, st, who, by); err != nil {
 			return err
 		}
 		for info, err := range s.e.Snapshots(c.id) {

@@ -2,6 +2,7 @@ package management
 
 import (
 	"context"
+	"errors"
 	"slices"
 
 	"github.com/snapstore/snapstore/engine"
@@ -85,7 +86,7 @@ func (s *Service) loadChecked(ctx context.Context, c *canister, st *state, info 
 	}
 	snap, err := s.e.Snapshot(ctx, info.ID)
 	if err != nil {
-		return storage(err)
+		return s.gone(c, info.ID, err)
 	}
 	defer snap.Close()
 	d := snap.Detail()
@@ -133,12 +134,21 @@ func (s *Service) loadChecked(ctx context.Context, c *canister, st *state, info 
 	}
 	res, err := c.live.Load(ctx, info.ID, engine.LoadOptions{FromOtherCanister: info.ID.Canister != c.id, Host: blob})
 	if err != nil {
-		return storage(err)
+		return s.gone(c, info.ID, err)
 	}
 	s.done(c, next, fee)
 	s.delta(c, mulBytes(res.Pages, engine.PageSize))
 	s.host.Happened(ctx, c.id, EventLoaded)
 	return nil
+}
+
+// gone words an error of the engine on a snapshot, which may have been deleted
+// since it was found when it is another canister's.
+func (s *Service) gone(c *canister, id engine.SnapshotID, err error) error {
+	if id.Canister != c.id && errors.Is(err, engine.ErrNotFound) {
+		return snapshotNotFound(c.id, id)
+	}
+	return storage(err)
 }
 
 // sameGlobals tells whether values are of the types, in order.

@@ -155,9 +155,12 @@ func (s *Service) afford(c *canister, next *state, d demand) error {
 }
 
 // outOfCycles words a fee of a snapshot method that can not be paid.
-func outOfCycles(id engine.CanisterID) func(Cycles) *Reject {
+func outOfCycles(id engine.CanisterID) func(Cycles) *Reject { return broke(id, "snapshotting") }
+
+// broke words a fee that can not be paid, by what it is for.
+func broke(id engine.CanisterID, what string) func(Cycles) *Reject {
 	return func(need Cycles) *Reject {
 		return reject(CodeCanisterOutOfCycles,
-			"Canister snapshotting failed with: `Canister %s is out of cycles: please top up the canister with at least %v additional cycles`", id, need)
+			"Canister %s failed with: `Canister %s is out of cycles: please top up the canister with at least %v additional cycles`", what, id, need)
 	}
 }
