@@ -70,17 +70,16 @@ func (m *Memory) WriteAt(p []byte, off int64) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
+	copy(m.res.bytes[off:], p)
 	if m.mode != ModeBitmap {
-		// Set before the write: a Collect never runs beside it.
 		if !m.wrote.Load() {
 			m.wrote.Store(true)
 		}
-		return copy(m.res.bytes[off:], p), nil
+		return len(p), nil
 	}
-	copy(m.res.bytes[off:], p)
-	first, last := uint64(off)/PageSize, (uint64(off)+uint64(len(p))-1)/PageSize
-	if first != last || !m.marked.has(first) {
-		m.marked.set(first, last+1)
+	first := uint64(off) / PageSize
+	if uint64(off)%PageSize+uint64(len(p)) > PageSize || !m.marked.has(first) {
+		m.marked.set(first, (uint64(off)+uint64(len(p))-1)/PageSize+1)
 	}
 	return len(p), nil
 }
