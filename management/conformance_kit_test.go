@@ -234,7 +234,7 @@ func (h *double) ClearLog(_ context.Context, id engine.CanisterID) {
 
 // world is a store on a disk in memory, with a Service over a double.
 type world struct {
-	*testing.T
+	testing.TB
 	ctx  context.Context
 	disk *testkit.Disk
 	fs   *testkit.FS
@@ -262,9 +262,9 @@ func viaCanister(c Caller) Caller {
 	return c
 }
 
-func newWorld(t *testing.T, change func(*Config)) *world {
+func newWorld(t testing.TB, change func(*Config)) *world {
 	t.Helper()
-	w := &world{T: t, ctx: t.Context(), disk: testkit.NewDisk(), h: newDouble(), cfg: Config{Provisional: true}}
+	w := &world{TB: t, ctx: context.Background(), disk: testkit.NewDisk(), h: newDouble(), cfg: Config{Provisional: true}}
 	if change != nil {
 		change(&w.cfg)
 	}

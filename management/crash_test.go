@@ -52,34 +52,34 @@ func TestCrashDuringCall(t *testing.T) {
 	t.Logf("SNAPSTORE_SEED=%d", seed)
 	type call struct {
 		name string
-		f    func(w *world, id engine.CanisterID, snaps [][]byte) (method string, arg any)
+		f    func(w *world, id engine.CanisterID, snaps [][]byte) error
+	}
+	through := func(method string, arg func(id engine.CanisterID, snaps [][]byte) any) func(*world, engine.CanisterID, [][]byte) error {
+		return func(w *world, id engine.CanisterID, snaps [][]byte) error {
+			_, err := w.s.Call(w.ctx, alice, method, w.arg(arg(id, snaps)))
+			return err
+		}
 	}
 	calls := []call{
-		{"take", func(_ *world, id engine.CanisterID, _ [][]byte) (string, any) {
-			return "take_canister_snapshot", takeArgs(id)
-		}},
-		{"replace", func(_ *world, id engine.CanisterID, snaps [][]byte) (string, any) {
-			return "take_canister_snapshot", takeArgs(id, snaps[0])
-		}},
-		{"take and uninstall", func(_ *world, id engine.CanisterID, _ [][]byte) (string, any) {
-			return "take_canister_snapshot", uninstalling(id)
-		}},
-		{"load", func(_ *world, id engine.CanisterID, snaps [][]byte) (string, any) {
-			return "load_canister_snapshot", loadArgs(id, snaps[0])
-		}},
-		{"delete", func(_ *world, id engine.CanisterID, snaps [][]byte) (string, any) {
-			return "delete_canister_snapshot", snapArgs(id, snaps[0])
-		}},
-		{"begin an upload", func(_ *world, id engine.CanisterID, snaps [][]byte) (string, any) {
+		{"take", through("take_canister_snapshot", func(id engine.CanisterID, _ [][]byte) any { return takeArgs(id) })},
+		{"replace", through("take_canister_snapshot", func(id engine.CanisterID, snaps [][]byte) any { return takeArgs(id, snaps[0]) })},
+		{"take and uninstall", through("take_canister_snapshot", func(id engine.CanisterID, _ [][]byte) any { return uninstalling(id) })},
+		{"load", through("load_canister_snapshot", func(id engine.CanisterID, snaps [][]byte) any { return loadArgs(id, snaps[0]) })},
+		{"delete", through("delete_canister_snapshot", func(id engine.CanisterID, snaps [][]byte) any { return snapArgs(id, snaps[0]) })},
+		{"begin an upload", through("upload_canister_snapshot_metadata", func(id engine.CanisterID, snaps [][]byte) any {
 			a := declare(id, 10, 1<<16, 0)
 			a.ReplaceSnapshot = &snaps[0]
-			return "upload_canister_snapshot_metadata", a
-		}},
-		{"upload a chunk", func(_ *world, id engine.CanisterID, snaps [][]byte) (string, any) {
-			return "upload_canister_snapshot_data", writeArgs(id, snaps[1], toChunks(), []byte("chunk"))
-		}},
-		{"reinstall", func(_ *world, id engine.CanisterID, _ [][]byte) (string, any) {
-			return "install_code", InstallCodeArgs{Mode: reinstallMode(), CanisterID: id.Bytes(), WasmModule: module{pages: 2}.wasm("other")}
+			return a
+		})},
+		{"upload a chunk", through("upload_canister_snapshot_data", func(id engine.CanisterID, snaps [][]byte) any {
+			return writeArgs(id, snaps[1], toChunks(), []byte("chunk"))
+		})},
+		{"reinstall", through("install_code", func(id engine.CanisterID, _ [][]byte) any {
+			return InstallCodeArgs{Mode: reinstallMode(), CanisterID: id.Bytes(), WasmModule: module{pages: 2}.wasm("other")}
+		})},
+		{"out of cycles", func(w *world, id engine.CanisterID, _ [][]byte) error {
+			_, err := w.s.ChargeIdle(w.ctx, id, 1<<60)
+			return err
 		}},
 	}
 	for _, c := range calls {
@@ -103,8 +103,10 @@ func TestCrashDuringCall(t *testing.T) {
 			w, id, snaps := prepare()
 			before := w.outside(id)
 			ops := w.fs.Ops()
-			method, arg := c.f(w, id, snaps)
-			w.do(alice, method, arg)
+			if err := c.f(w, id, snaps); err != nil {
+				t.Fatal(err)
+			}
+			w.check()
 			n := w.fs.Ops() - ops
 			after := w.outside(id)
 			if before.String() == after.String() || n < 2 {
@@ -118,10 +120,8 @@ func TestCrashDuringCall(t *testing.T) {
 			for i := range times * (n + 1) {
 				at := 1 + i%(n+1)
 				w, id, snaps := prepare()
-				method, arg := c.f(w, id, snaps)
-				raw := w.arg(arg)
 				w.fs.KillAt(at)
-				_, err := w.s.Call(w.ctx, alice, method, raw)
+				err := c.f(w, id, snaps)
 				var r *Reject
 				if err != nil && (!errors.As(err, &r) || r.ErrorCode != CodeStorage) {
 					t.Fatalf("killed before operation %d: %v", at, err)
@@ -133,11 +133,11 @@ func TestCrashDuringCall(t *testing.T) {
 				w.fs = w.disk.Mount()
 				w.open()
 				w.check()
-				got := w.outside(id)
+				got := w.outside(id).String()
 				switch {
-				case got.String() == before.String() && err != nil:
+				case got == before.String() && err != nil:
 					was++
-				case got.String() == after.String():
+				case got == after.String():
 					is++
 				default:
 					t.Fatalf("killed before operation %d with %d%% of the unsynced kept (%v):\ngot    %v\nbefore %v\nafter  %v", at, keep, err, got, before, after)
@@ -170,35 +170,61 @@ func TestFailingDisk(t *testing.T) {
 		{"reinstall", "install_code", func(id engine.CanisterID, _ []byte) any {
 			return InstallCodeArgs{Mode: reinstallMode(), CanisterID: id.Bytes(), WasmModule: module{pages: 2}.wasm("other")}
 		}},
+		{"clear the chunk store", "clear_chunk_store", func(id engine.CanisterID, _ []byte) any { return only(id) }},
 		{"stop", "stop_canister", func(id engine.CanisterID, _ []byte) any { return only(id) }},
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			t.Parallel()
-			w := newWorld(t, nil)
-			id := w.user()
-			w.write(id, engine.WasmMemory, 3, "then")
-			snap := w.take(id).ID
-			if err := w.s.Flush(w.ctx, id); err != nil {
-				t.Fatal(err)
+			// Each time the disk lets one more operation pass, until the call
+			// gets through.
+			failed := 0
+			for after := 0; failOn(t, after, c.method, c.arg); after++ {
+				failed++
 			}
-			before := w.outside(id)
-			arg := w.arg(c.arg(id, snap))
-			w.fs.Inject(&testkit.Fault{Kind: testkit.OpWrite | testkit.OpSync, Times: 1})
-			_, err := w.s.Call(w.ctx, alice, c.method, arg)
-			var r *Reject
-			if !errors.As(err, &r) || r.ErrorCode != CodeStorage || r.Err == nil {
-				t.Fatalf("the call on a failing disk: %v", err)
-			}
-			w.fs.Inject()
-			w.check()
-			if after := w.outside(id); after.String() != before.String() {
-				t.Fatalf("a call that failed changed something:\n%v\n%v", before, after)
-			}
-			w.reopen()
-			w.check()
-			if after := w.outside(id); after.String() != before.String() {
-				t.Fatalf("a call that failed is there after a restart:\n%v\n%v", before, after)
+			if failed == 0 {
+				t.Error("no operation of the call could fail")
 			}
 		})
 	}
+}
+
+// failOn makes one operation on the disk fail during a call, and tells whether
+// the call failed with it.
+func failOn(t *testing.T, after int, method string, args func(engine.CanisterID, []byte) any) bool {
+	t.Helper()
+	w := newWorld(t, nil)
+	id := w.user()
+	w.chunk(id, []byte("kept"))
+	w.write(id, engine.WasmMemory, 3, "then")
+	snap := w.take(id).ID
+	w.write(id, engine.WasmMemory, 3, "now!")
+	if err := w.s.Flush(w.ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	before := w.outside(id).String()
+	arg := w.arg(args(id, snap))
+	w.fs.Inject(&testkit.Fault{Kind: testkit.OpWrite | testkit.OpSync, After: after, Times: 1})
+	_, err := w.s.Call(w.ctx, alice, method, arg)
+	w.fs.Inject()
+	if err == nil {
+		w.refresh(id) // does what is left to do
+		w.check()
+		w.reopen()
+		w.check()
+		return false
+	}
+	var r *Reject
+	if !errors.As(err, &r) || r.ErrorCode != CodeStorage || r.Err == nil {
+		t.Fatalf("after %d operations: %v", after, err)
+	}
+	w.check()
+	if got := w.outside(id).String(); got != before {
+		t.Fatalf("after %d operations the call failed and changed something:\n%v\n%v", after, before, got)
+	}
+	w.reopen()
+	w.check()
+	if got := w.outside(id).String(); got != before {
+		t.Fatalf("after %d operations the call failed and is there after a restart:\n%v\n%v", after, before, got)
+	}
+	return true
 }
