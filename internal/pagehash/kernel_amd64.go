@@ -5,10 +5,11 @@
 package pagehash
 
 // chunksAVX2 sets out to the chaining values of the four chunks of as many pages
-// as lanes hold; the lanes are the chunks, page by page.
+// as lanes hold; the lanes are the chunks, page by page. What lies ahead of each
+// page by so many bytes is read next, and fetched.
 //
 //go:noescape
-func chunksAVX2(out *[128]uint32, pages *[4]*byte)
+func chunksAVX2(out *[128]uint32, pages *[4]*byte, ahead uintptr)
 
 // parentsAVX2 sets out to the chaining values of the parents of neighbours.
 // In each 128-bit part of out, the parents of the two pairs of a come before
@@ -18,10 +19,11 @@ func chunksAVX2(out *[128]uint32, pages *[4]*byte)
 func parentsAVX2(out *[128]uint32, a *[128]uint32, b *[128]uint32, flags uint32)
 
 // chunksAVX512 sets out to the chaining values of the four chunks of as many pages
-// as lanes hold; the lanes are the chunks, page by page.
+// as lanes hold; the lanes are the chunks, page by page. What lies ahead of each
+// page by so many bytes is read next, and fetched.
 //
 //go:noescape
-func chunksAVX512(out *[128]uint32, pages *[4]*byte)
+func chunksAVX512(out *[128]uint32, pages *[4]*byte, ahead uintptr)
 
 // parentsAVX512 sets out to the chaining values of the parents of neighbours.
 // In each 128-bit part of out, the parents of the two pairs of a come before

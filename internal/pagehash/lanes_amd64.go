@@ -30,12 +30,12 @@ func supported(k Kind) bool {
 	return false
 }
 
-func (k Kind) chunks(out *values, pages *[4]*byte) {
+func (k Kind) chunks(out *values, pages *[4]*byte, ahead uintptr) {
 	if k == AVX512 {
-		chunksAVX512(out, pages)
+		chunksAVX512(out, pages, ahead)
 		return
 	}
-	chunksAVX2(out, pages)
+	chunksAVX2(out, pages, ahead)
 }
 
 func (k Kind) parents(out, a, b *values, flags uint32) {
@@ -57,7 +57,14 @@ func (k Kind) hash(b *batch) {
 		for i := range set {
 			pages[i] = &b.pages[min(s*set+i, b.n-1)][0]
 		}
-		k.chunks(&v[s], &pages)
+		// Four chunks of a page are more streams than processors foresee. As
+		// long as pages are neighbours, what is read next is a set further;
+		// where they are not, a wrong guess fetches a little too much.
+		ahead := 0
+		if s < sets-1 || b.more {
+			ahead = set * PageSize
+		}
+		k.chunks(&v[s], &pages, uintptr(ahead))
 	}
 	k.parents(&v[0], &v[0], &v[min(1, sets-1)], flagParent)
 	second := &v[0]

@@ -109,9 +109,11 @@ func sum[T ~[Size]byte](h Hasher, dst []T, pages []byte, skipZeros bool) error {
 		}
 		b.pages[b.n], b.at[b.n] = page, i
 		if b.n++; b.n == most {
+			b.more = i+1 < len(dst)
 			flush(h, dst, &b)
 		}
 	}
+	b.more = false
 	flush(h, dst, &b)
 	return nil
 }
@@ -133,6 +135,7 @@ func (k Kind) most() int {
 // A batch is pages to be hashed at once, and where in dst their hashes go.
 type batch struct {
 	n     int
+	more  bool // there are pages behind these
 	pages [16]*[PageSize]byte
 	at    [16]int
 	sums  [16][Size]byte

@@ -117,16 +117,19 @@ func generate(m machine, constants Mem) {
 const values = "*[128]uint32"
 
 func chunks(m machine, constants Mem) {
-	TEXT("chunks"+m.name(), 0, "func(out "+values+", pages *[4]*byte)")
+	TEXT("chunks"+m.name(), 0, "func(out "+values+", pages *[4]*byte, ahead uintptr)")
 	Pragma("noescape")
 	Doc("chunks"+m.name()+" sets out to the chaining values of the four chunks of as many pages",
-		"as lanes hold; the lanes are the chunks, page by page.")
+		"as lanes hold; the lanes are the chunks, page by page. What lies ahead of each",
+		"page by so many bytes is read next, and fetched.")
 	from := Load(Param("pages"), GP64())
-	var pages []reg.GPVirtual
+	ahead := Load(Param("ahead"), GP64())
+	var pages, coming []reg.GPVirtual
 	for i := range m.lanes() / 4 {
-		p := GP64()
+		p, c := GP64(), GP64()
 		MOVQ(Mem{Base: from, Disp: 8 * i}, p)
-		pages = append(pages, p)
+		LEAQ(Mem{Base: p, Index: ahead, Scale: 1}, c)
+		pages, coming = append(pages, p), append(coming, c)
 	}
 	m.start()
 	for i := range 8 {
@@ -137,6 +140,11 @@ func chunks(m machine, constants Mem) {
 	MOVL(U32(flagChunkStart), flags)
 
 	Label("block")
+	for _, c := range coming {
+		for j := range 4 {
+			PREFETCHT0(Mem{Base: c, Index: at, Scale: 1, Disp: chunkLen * j})
+		}
+	}
 	for g := range 4 {
 		s := m.scratch()
 		rows := [4]reg.VecPhysical(s[:4])
