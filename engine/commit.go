@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"sync/atomic"
+	"syscall"
 
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/gc"
@@ -140,6 +141,8 @@ func translate(err error) error {
 		{seglog.ErrDamaged, ErrCorrupt},
 		{record.ErrMalformed, ErrDamaged},
 		{osfs.ErrLink, ErrUnsafe},
+		{syscall.ENOSPC, ErrNoSpace},
+		{syscall.EDQUOT, ErrNoSpace},
 	} {
 		if errors.Is(err, t.from) && !errors.Is(err, t.to) {
 			return fmt.Errorf("%w: %w", t.to, err)

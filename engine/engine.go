@@ -214,7 +214,7 @@ func (e *Engine) release() error {
 	if e.applier != nil {
 		e.applier.Close()
 	}
-	if e.idx != nil && e.idx.Untrusted() == nil && e.replayLeft() {
+	if e.idx != nil && e.idx.Untrusted() == nil && (e.replayLeft() || e.counter != nil && e.counter.Marked()) {
 		errs = append(errs, e.idx.Flush())
 	}
 	if e.log != nil {

@@ -34,7 +34,7 @@ var (
 	// ErrImmutable: the snapshot was taken, not uploaded, or has been loaded.
 	ErrImmutable = errors.New("snapshot can not be changed any more")
 	// ErrNoSpace: the file system is full, down to the reserve kept for deletes.
-	ErrNoSpace = errors.New("no space left for a new snapshot")
+	ErrNoSpace = errors.New("no space left")
 	// ErrDebt: more waits to be reclaimed than Options.MaxDebt allows.
 	ErrDebt = errors.New("too much deleted data waits to be reclaimed")
 	// ErrCorrupt: stored data is damaged; see CorruptionError.

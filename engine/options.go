@@ -60,8 +60,8 @@ type Options struct {
 	NoCompression bool
 	// PageCache, NodeCache and IndexCache are bounds in bytes.
 	PageCache, NodeCache, IndexCache int64
-	// MemTable is the index's memory in bytes before it writes a table;
-	// 0 is 64 MiB.
+	// MemTable is the index's memory in bytes before it writes a table, from
+	// 256 KiB to 1 GiB; 0 is 64 MiB.
 	MemTable int64
 	// MaxDebt and MaxDrops bound what waits for gc, in bytes and in deleted
 	// versions; DebtWait is how long a take waits for it before ErrDebt.
@@ -160,7 +160,7 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("segment size %d, want 64 KiB to 1 GiB: %w", c.SegmentSize, ErrInvalid)
 	case !(c.CleanBelow > 0 && c.CleanBelow < 1):
 		return fmt.Errorf("clean below %v, want a share between 0 and 1: %w", c.CleanBelow, ErrInvalid)
-	case c.PageCache < 0 || c.NodeCache < 0 || c.IndexCache < 0 || c.MemTable < 64<<10 || c.RebuildMemory < 1<<20:
+	case c.PageCache < 0 || c.NodeCache < 0 || c.IndexCache < 0 || c.MemTable < 256<<10 || c.MemTable > 1<<30 || c.RebuildMemory < 1<<20:
 		return fmt.Errorf("a cache is negative or too small: %w", ErrInvalid)
 	case c.Tracking > TrackHash:
 		return fmt.Errorf("tracking %s: %w", c.Tracking, ErrInvalid)

@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 	"path"
+	"syscall"
 	"time"
 
 	"github.com/snapstore/snapstore/chunk"
@@ -191,6 +192,9 @@ func (e *Engine) openIndex() (*index.Index, error) {
 		return nil, nil
 	}
 	idx, err := index.Open(e.indexOptions())
+	if noSpace(err) && e.log.MakeRoom() {
+		idx, err = index.Open(e.indexOptions())
+	}
 	var stale *index.StaleError
 	if errors.As(err, &stale) {
 		e.recovery.rebuilt = stale.Reason
@@ -372,6 +376,18 @@ func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
 // everything is from every frame, how often it is introduced from the newest
 // record of every canister.
 func (e *Engine) rebuild(ctx context.Context) error {
+	err := e.rebuildOnce(ctx)
+	if noSpace(err) && e.log.MakeRoom() {
+		err = e.rebuildOnce(ctx)
+	}
+	return err
+}
+
+func noSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+func (e *Engine) rebuildOnce(ctx context.Context) error {
 	if err := index.Destroy(e.indexOptions()); err != nil {
 		return err
 	}

@@ -172,6 +172,10 @@ func (e *Engine) begin(ctx context.Context, ent *entry) (*operation, error) {
 	if err := e.payDebt(ctx); err != nil {
 		return nil, err
 	}
+	if err := e.idx.Full(); err != nil {
+		e.gc.Kick()
+		return nil, fmt.Errorf("%w: %w", ErrNoSpace, err)
+	}
 	if err := ent.lock(ctx); err != nil {
 		return nil, err
 	}

@@ -94,17 +94,29 @@ func (e *Engine) verify(ctx context.Context, o VerifyOptions, yield func(Problem
 
 // verifyCounts recomputes every count from the canisters' records.
 func (e *Engine) verifyCounts(ctx context.Context, report func(Problem) error) error {
+	found, err := e.compareCounts(ctx)
+	if err != nil {
+		return err
+	}
+	for _, p := range found {
+		if err := report(p); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+func (e *Engine) compareCounts(ctx context.Context) (found []Problem, err error) {
 	// The scratch files of a comparison are those of one at a time.
 	select {
 	case e.comparing <- struct{}{}:
 		defer func() { <-e.comparing }()
 	case <-ctx.Done():
-		return ctx.Err()
+		return nil, ctx.Err()
 	}
-	var found []Problem
 	unnamed := 0
 	o := index.RebuildOptions{Memory: e.o.RebuildMemory}
-	err := e.counter.Compare(ctx, e.store, o, func(m index.CountMismatch) error {
+	err = e.counter.Compare(ctx, e.store, o, func(m index.CountMismatch) error {
 		if m.Counted == 0 && m.Present && m.Stored.Count == 0 {
 			return nil // in limbo
 		}
@@ -131,17 +143,12 @@ func (e *Engine) verifyCounts(ctx context.Context, report func(Problem) error) e
 		found = append(found, Problem{Kind: ProblemNode, Canister: c, Chunk: id, Detail: err.Error()})
 	})
 	if err != nil && !errors.Is(err, errStopped) {
-		return err
+		return nil, err
 	}
 	if err != nil || unnamed > 0 {
 		found = append(found, Problem{Kind: ProblemIndex, Detail: fmt.Sprintf("the comparison of counts found more than %d problems and names no more; rebuild the index, then verify again", maxProblems)})
 	}
-	for _, p := range found {
-		if err := report(p); err != nil {
-			return err
-		}
-	}
-	return nil
+	return found, nil
 }
 
 // maxSeen is how many nodes are remembered as checked: about 16 MiB. A node
@@ -356,7 +363,7 @@ func (v *check) problem(kind ProblemKind, c CanisterID, id SnapshotID, s Section
 	}
 	var ce *CorruptionError
 	if errors.As(err, &ce) {
-		p.Segment = uint64(ce.Segment)
+		p.Segment = ce.Segment
 		p.File, p.Offset = "log/"+seglog.SegmentID(ce.Segment).String()+".seg", int64(ce.Offset)
 	}
 	return v.report(p)

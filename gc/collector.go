@@ -162,12 +162,11 @@ func (g *Collector) background(ctx context.Context) error {
 	}
 	for {
 		began := time.Now()
-		worked, finished, err := g.counter.DropStep(ctx, g.o.Reading)
+		worked, finished, err := g.dropStep(ctx)
 		if err != nil {
 			return err
 		}
 		if finished {
-			g.totals.dropped.Add(1)
 			// Versions may come as fast as they are dropped.
 			if err := g.emptyLimbo(ctx, false); err != nil {
 				return err
@@ -277,20 +276,29 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 		return report(), err
 	}
 	for {
-		worked, finished, err := g.counter.DropStep(ctx, g.o.Reading)
+		worked, finished, err := g.dropStep(ctx)
 		if err != nil {
 			return report(), err
 		}
 		if finished {
-			g.totals.dropped.Add(1)
 			progress()
 		}
 		if !worked {
 			break
 		}
 	}
-	if err := g.emptyLimbo(ctx, true); err != nil {
-		return report(), err
+	for {
+		err := g.emptyLimbo(ctx, true)
+		if err == nil {
+			break
+		}
+		before := g.totals.segments.Load()
+		if noSpace(err) {
+			err = errors.Join(err, g.drain(ctx))
+		}
+		if g.totals.segments.Load() == before {
+			return report(), err
+		}
 	}
 	progress()
 	if err := g.releaseDead(ctx); err != nil {
@@ -330,6 +338,52 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 			return report(), ctx.Err()
 		}
 	}
+}
+
+// dropStep is Counter.DropStep. Where the index has no room to go on, what is
+// dead already goes first: that makes some.
+func (g *Collector) dropStep(ctx context.Context) (worked, finished bool, err error) {
+	for {
+		err := g.withRoom(func() (err error) {
+			worked, finished, err = g.counter.DropStep(ctx, g.o.Reading)
+			return err
+		})
+		if finished {
+			g.totals.dropped.Add(1)
+		}
+		if !noSpace(err) {
+			return worked, finished, err
+		}
+		before := g.totals.segments.Load()
+		if lerr := g.emptyLimbo(ctx, false); lerr != nil && !noSpace(lerr) {
+			return false, false, errors.Join(err, lerr)
+		}
+		if derr := g.drain(ctx); derr != nil {
+			return false, false, errors.Join(err, derr)
+		}
+		if g.totals.segments.Load() == before {
+			return false, false, err
+		}
+	}
+}
+
+// drain drops every segment with nothing alive, though the index can not be
+// written.
+func (g *Collector) drain(ctx context.Context) error {
+	var dead []victim
+	for _, v := range g.victims(true) {
+		if v.live != 0 {
+			continue
+		}
+		var err error
+		if v.damaged, err = g.empty(ctx, v); errors.Is(err, errUnread) {
+			continue
+		} else if err != nil {
+			return err
+		}
+		dead = append(dead, v)
+	}
+	return g.release(ctx, dead)
 }
 
 // sealOpen closes the open segments, so that they can be cleaned too.
@@ -372,7 +426,11 @@ func (g *Collector) emptyLimbo(ctx context.Context, wait bool) error {
 			case <-time.After(time.Millisecond):
 			}
 		}
-		d, err := g.counter.Destroy()
+		var d int
+		err := g.withRoom(func() (err error) {
+			d, err = g.counter.Destroy()
+			return err
+		})
 		g.suspecting = false
 		if err != nil {
 			return err
@@ -521,7 +579,7 @@ func (g *Collector) release(ctx context.Context, emptied []victim) error {
 	floor, _ := g.idx.Watermark()
 	if !g.idx.Settled() {
 		err := g.flush()
-		if noSpace(err) {
+		if noSpace(err) && g.worthDisowning(emptied) {
 			floor, err = g.disown(ctx)
 		}
 		if err != nil {
@@ -547,6 +605,19 @@ func (g *Collector) release(ctx context.Context, emptied []victim) error {
 		return fmt.Errorf("drop segments %v: %w", drop, err)
 	}
 	return nil
+}
+
+// worthDisowning weighs what would come free against an index that the next
+// Open may have to build anew.
+func (g *Collector) worthDisowning(emptied []victim) bool {
+	var free, all int64
+	for _, v := range emptied {
+		free += v.size
+	}
+	for _, s := range g.log.Segments() {
+		all += s.Size
+	}
+	return free >= g.o.SegmentSize || free >= all/16
 }
 
 // disown gives a floor above every durable state of the index. The index is

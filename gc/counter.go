@@ -73,9 +73,9 @@ type Counter struct {
 	// count has entered yet.
 	unmet map[chunk.ID]struct{}
 	// lossy says that content was lost since the index was built.
-	lossy atomic.Bool
-	step  int
-	stats CounterStats
+	lossy, marked atomic.Bool
+	step          int
+	stats         CounterStats
 }
 
 // lossyKey is a key among the counting states that is too long for a canister.
@@ -150,6 +150,7 @@ func (c *Counter) NoteLossy() error {
 	}
 	out := c.idx.NewBatch()
 	c.lossy.Store(true)
+	c.marked.Store(true)
 	out.PutState([]byte(lossyKey), nil)
 	return out.Commit()
 }
@@ -157,10 +158,15 @@ func (c *Counter) NoteLossy() error {
 // noteLost counts one more entry that is lost by out.
 func (c *Counter) noteLost(out *index.Batch) {
 	c.stats.Lost++
-	if !c.lossy.Swap(true) {
-		out.PutState([]byte(lossyKey), nil)
-	}
+	c.lossy.Store(true)
+	out.PutState([]byte(lossyKey), nil)
 }
+
+// Marked tells whether readers marked something lost since the index was opened,
+// or a rebuild did: that is worth to be made durable, for the next process to
+// know. What a replay finds missing is not: as long as it is replayed, the
+// damaged frame is met and named each time.
+func (c *Counter) Marked() bool { return c.marked.Load() }
 
 // Apply brings the index to the batch. What is stored on return is one atomic
 // step, or several of which only the last moves the watermark; none of it is
@@ -181,7 +187,7 @@ func (c *Counter) Apply(ctx context.Context, b *Batch) error {
 
 func (c *Counter) apply(ctx context.Context, b *Batch) error {
 	deltas := newDeltas()
-	out := c.idx.NewBatch()
+	out := c.idx.NewBatch().Over(3)
 	c.unmet = make(map[chunk.ID]struct{}, len(b.Placed))
 	for _, id := range b.Placed {
 		c.unmet[id] = struct{}{}
@@ -205,7 +211,7 @@ func (c *Counter) apply(ctx context.Context, b *Batch) error {
 		if err := out.Commit(); err != nil {
 			return err
 		}
-		out = c.idx.NewBatch()
+		out = c.idx.NewBatch().Over(3)
 	}
 	for _, m := range b.Moves {
 		if err := c.applyMove(out, m); err != nil {
@@ -297,7 +303,7 @@ func (c *Counter) applyRecord(ctx context.Context, out **index.Batch, deltas *de
 			}
 			c.know(string(r.Key), mid)
 			have = mid
-			*out = c.idx.NewBatch()
+			*out = c.idx.NewBatch().Over(3)
 		}
 		from = manifest.Place{}
 	}
@@ -322,12 +328,16 @@ func (c *Counter) Damaged() map[string]uint64 {
 
 // putRuns replaces what counting knows of a canister, here and in the index.
 func (c *Counter) putRuns(out *index.Batch, key string, rs *runs) {
+	putState(out, key, rs)
+	c.know(key, rs)
+}
+
+func putState(out *index.Batch, key string, rs *runs) {
 	if rs.empty() {
 		out.DeleteState([]byte(key))
 	} else {
 		out.PutState([]byte(key), rs.encode())
 	}
-	c.know(key, rs)
 }
 
 // know replaces what counting knows of a canister.
@@ -408,6 +418,7 @@ func (c *Counter) MarkLost(ids []chunk.ID) error {
 		e.Lost = true
 		out.SetEntry(sorted[i], e)
 		c.noteLost(out)
+		c.marked.Store(true)
 		return nil
 	})
 	if err != nil {
@@ -517,8 +528,10 @@ func (c *Counter) setCount(out *index.Batch, id chunk.ID, e index.Entry, ok bool
 		return fmt.Errorf("%w: %v has %d, changed by %d", ErrUnderflow, id, e.Count, delta)
 	}
 	gone := !ok || e.Lost || !c.alive(e.Segment)
-	if gone && delta > 0 {
-		e.Node = node
+	// What came with this batch heals, whatever its count does: after this
+	// nobody looks at it any more.
+	if _, came := c.unmet[id]; gone && (delta > 0 || came) {
+		e.Node = node || e.Node
 		delete(c.unmet, id)
 		if p, found := c.store.Placed(id); found {
 			if ok && e.Lost && node {

@@ -57,7 +57,7 @@ func (c *Counter) DropStep(ctx context.Context, read func(key []byte, local uint
 			continue
 		}
 		finished, err := c.dropStep(ctx, key, next, r)
-		if err != nil && ctx.Err() == nil && !chunk.Transient(err) {
+		if err != nil && ctx.Err() == nil && !chunk.Transient(err) && !noSpace(err) {
 			c.idx.MarkUntrusted(err)
 		}
 		return err == nil, finished, err
@@ -84,8 +84,12 @@ func (c *Counter) dropStep(ctx context.Context, key string, next *runs, r *run) 
 	} else {
 		r.cursor = at
 	}
-	c.putRuns(out, key, next)
-	return finished, out.Commit()
+	putState(out, key, next)
+	if err := out.Commit(); err != nil {
+		return false, err // nothing was applied
+	}
+	c.know(key, next)
+	return finished, nil
 }
 
 // recount hands each introduction of rs to add: together they are what the

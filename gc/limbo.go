@@ -72,7 +72,8 @@ func (c *Counter) Destroy() (destroyed int, err error) {
 		return 0, err
 	}
 	err = c.store.Destroy(c.limbo.list(), func(ids []chunk.ID) error {
-		out := c.idx.NewBatch()
+		// What it frees can be given back though the index is not written.
+		out := c.idx.NewBatch().Over(2)
 		sorted := toIndex(ids)
 		err := c.idx.GetSorted(sorted, func(i int, e index.Entry, ok bool) error {
 			out.DeleteLimbo(sorted[i])
@@ -89,6 +90,9 @@ func (c *Counter) Destroy() (destroyed int, err error) {
 		}
 		return out.Commit()
 	})
+	if noSpace(err) {
+		return 0, err // nothing was applied, and the same may be tried again
+	}
 	c.limbo.set(nil)
 	if err != nil {
 		c.idx.MarkUntrusted(err)

@@ -67,6 +67,9 @@ func fields(t reflect.Type, prefix string) []field {
 	for i := range t.NumField() {
 		f := t.Field(i)
 		tag, rest, _ := strings.Cut(f.Tag.Get("json"), ",")
+		if tag == "-" {
+			continue
+		}
 		if f.Anonymous && tag == "" {
 			out = append(out, fields(f.Type, prefix)...)
 			continue

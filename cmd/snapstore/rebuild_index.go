@@ -37,6 +37,7 @@ type rebuildIndexResult struct {
 	Nodes           uint64  `json:"nodes"`
 	LogBytes        int64   `json:"log_bytes"`
 	IndexBytes      int64   `json:"index_bytes"`
+	Lost            uint64  `json:"lost"`
 	DurationSeconds seconds `json:"duration_seconds"`
 	Sequence        uint64  `json:"sequence"`
 }
@@ -46,6 +47,9 @@ func (r rebuildIndexResult) ids() []string { return nil }
 func (r rebuildIndexResult) text(w io.Writer) {
 	fmt.Fprintf(w, "built the index anew in %s: %s and %s from %s of log\n",
 		r.DurationSeconds, plural(int(r.Pages), "page"), plural(int(r.Nodes), "node"), ui.Bytes(uint64(max(r.LogBytes, 0))))
+	if r.Lost > 0 {
+		fmt.Fprintf(w, "%s named and can not be read\n", ui.Count(r.Lost)+" pages and nodes are")
+	}
 }
 
 func (o *rebuildIndexOptions) run(ctx context.Context, a *app) error {
@@ -60,9 +64,16 @@ func (o *rebuildIndexOptions) run(ctx context.Context, a *app) error {
 			return err
 		}
 		s := e.Stats()
-		return a.emit(rebuildIndexResult{
+		r := rebuildIndexResult{
 			Reason: s.Rebuilt, Pages: u.Pages, Nodes: u.Nodes, LogBytes: s.LogBytes, IndexBytes: s.IndexBytes,
-			DurationSeconds: took, Sequence: s.Sequence,
-		})
+			DurationSeconds: took, Sequence: s.Sequence, Lost: u.Lost,
+		}
+		if err := a.emit(r); err != nil {
+			return err
+		}
+		if r.Lost > 0 {
+			return fail(exitProblems, `run "snapstore verify" to see which snapshots are concerned`, "%d pages and nodes are lost", r.Lost)
+		}
+		return nil
 	})
 }

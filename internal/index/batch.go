@@ -17,6 +17,8 @@ type Batch struct {
 	live map[uint64]int64
 	mark *meta
 	err  error
+	// over: see Over.
+	over uint64
 	key  []byte
 	val  []byte
 }
@@ -24,6 +26,15 @@ type Batch struct {
 // NewBatch returns an empty batch.
 func (x *Index) NewBatch() *Batch {
 	return &Batch{x: x, b: x.db.NewBatch()}
+}
+
+// Over lets the batch in where the disk is full and too much waits to be flushed
+// already, up to so many times what may wait otherwise. What gives something
+// back may be 2 times over, and a batch of the log, which has to be applied
+// before that can be had, 3 times.
+func (b *Batch) Over(times uint64) *Batch {
+	b.over = times
+	return b
 }
 
 func (b *Batch) fail(err error) {
@@ -143,7 +154,7 @@ func (b *Batch) Commit() error {
 	if b.err != nil {
 		return b.err
 	}
-	if err := x.makeRoom(); err != nil {
+	if err := x.makeRoom(b.over); err != nil {
 		return err
 	}
 	m, err := b.nextMeta()

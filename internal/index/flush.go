@@ -18,6 +18,7 @@ type flushEvents struct {
 	// failure is the error of the last flush that failed; ended is the same
 	// before Pebble has said that it was a failure.
 	failure, ended error
+	failing        bool // the last flush failed
 	changed        chan struct{}
 }
 
@@ -38,6 +39,7 @@ func (e *flushEvents) flushEnd(err error) {
 	defer e.mu.Unlock()
 	e.ended = err
 	if err == nil {
+		e.failing = false
 		e.flushed++
 		e.retry.succeeded()
 		e.broadcast()
@@ -55,7 +57,7 @@ func (e *flushEvents) backgroundError(err error) {
 	defer e.mu.Unlock()
 	e.retry.failed()
 	if e.ended != nil && errors.Is(err, e.ended) {
-		e.ended, e.failure = nil, err
+		e.ended, e.failure, e.failing = nil, err, true
 		e.failed++
 		e.broadcast()
 	}
@@ -65,13 +67,23 @@ func (e *flushEvents) backgroundError(err error) {
 type flushState struct {
 	flushed, failed uint64
 	failure         error
+	failing         bool
 	changed         <-chan struct{}
+}
+
+// again tells whether a flush that began after s has failed: the first failure
+// may be of one that was under way, and what it lacked may be there now.
+func (s flushState) again(now flushState) bool {
+	if isNoSpace(now.failure) {
+		return now.failed >= s.failed+2
+	}
+	return now.failed != s.failed
 }
 
 func (e *flushEvents) state() flushState {
 	e.mu.Lock()
 	defer e.mu.Unlock()
-	return flushState{e.flushed, e.failed, e.failure, e.changed}
+	return flushState{e.flushed, e.failed, e.failure, e.failing, e.changed}
 }
 
 // durableMeta is the newest meta found in tables.
@@ -195,7 +207,7 @@ func (x *Index) flushTables() (err error) {
 			return x.trust.err()
 		default:
 		}
-		if now.failed != before.failed {
+		if before.again(now) {
 			return fmt.Errorf("index: flush: %w", now.failure)
 		}
 		select {
@@ -209,19 +221,34 @@ func (x *Index) flushTables() (err error) {
 	}
 }
 
+func (x *Index) unflushedLimit() uint64 { return maxUnflushed * x.o.MemTableSize }
+
+// Full says that the disk has no room for what waits to be flushed, and that
+// half of what may wait does: nil otherwise. Whoever adds to it should not.
+func (x *Index) Full() error {
+	now := x.flushes.state()
+	if now.failing && isNoSpace(now.failure) && x.unflushedBytes.Load() > x.unflushedLimit()/2 {
+		return fmt.Errorf("index: flush: %w", now.failure)
+	}
+	return nil
+}
+
 // makeRoom holds a commit back while too much waits to be flushed. It returns
 // an error, and does not wait for ever, if flushes fail. commit is held.
-func (x *Index) makeRoom() error {
-	limit := maxUnflushed * x.o.MemTableSize
+func (x *Index) makeRoom(over uint64) error {
+	limit := x.unflushedLimit()
 	if x.pendingBytes <= limit {
 		return nil
 	}
 	first := x.flushes.state()
+	if first.failing && isNoSpace(first.failure) && x.pendingBytes <= over*limit {
+		return nil
+	}
 	lost := x.trust.lost
 	if x.trust.err() != nil {
 		lost = nil // known; an untrusted index goes on as long as it can
 	}
-	for asked := false; ; {
+	for asked, room := false, false; ; {
 		now := x.flushes.state()
 		x.trimPending(x.durableMeta())
 		switch {
@@ -229,7 +256,13 @@ func (x *Index) makeRoom() error {
 			return nil
 		case x.trust.halted.Load():
 			return x.trust.err()
-		case now.failed != first.failed:
+		case first.again(now) && !room && isNoSpace(now.failure) && x.o.MakeRoom != nil && x.o.MakeRoom():
+			// Pebble tries again by itself.
+			room, first = true, now
+			continue
+		case first.again(now) && isNoSpace(now.failure) && x.pendingBytes <= over*limit:
+			return nil
+		case first.again(now):
 			return fmt.Errorf("index: %d bytes wait to be flushed: %w", x.pendingBytes, now.failure)
 		case !asked:
 			// What was counted need not have filled a memtable.

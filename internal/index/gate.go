@@ -76,12 +76,10 @@ func (g *gate) Create(name string, category vfs.DiskWriteCategory) (vfs.File, er
 func (g *gate) createUnfailing(name string, category vfs.DiskWriteCategory) vfs.File {
 	u := unfailing{g, g.PathBase(name)}
 	var f vfs.File
+	if strings.HasPrefix(u.name, "marker.") {
+		u.do(func() error { return syncDir(g.FS, g.PathDir(name)) })
+	}
 	u.grow(func() (err error) {
-		if strings.HasPrefix(u.name, "marker.") {
-			if err := syncDir(g.FS, g.PathDir(name)); err != nil {
-				return err
-			}
-		}
 		f, err = g.FS.Create(name, category)
 		return err
 	})
@@ -245,11 +243,25 @@ type unfailing struct {
 func (u unfailing) grow(f func() error) {
 	u.do(func() error {
 		err := f()
-		if (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) && u.gate.makeRoom != nil && u.gate.makeRoom() {
+		if isNoSpace(err) && u.gate.makeRoom != nil && u.gate.makeRoom() {
 			err = f()
 		}
 		return err
 	})
+}
+
+func isNoSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+}
+
+// isEnvironment tells errors that say nothing of what is on the disk.
+func isEnvironment(err error) bool {
+	for _, e := range []error{syscall.EMFILE, syscall.ENFILE, syscall.ENOMEM, syscall.EROFS, syscall.EACCES, syscall.EPERM} {
+		if errors.Is(err, e) {
+			return true
+		}
+	}
+	return isNoSpace(err)
 }
 
 // do runs f, unless the gate is halted. An error of f halts it.

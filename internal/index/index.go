@@ -88,9 +88,23 @@ func Open(o Options) (*Index, error) {
 	}
 	x := newIndex(o, lock)
 	if err := x.open(); err != nil {
-		return nil, errors.Join(err, x.abandon())
+		err = errors.Join(err, x.abandon())
+		if isEnvironment(err) {
+			// An index that could not be opened today may be whole.
+			return nil, fmt.Errorf("index: open: %w", withoutStale(err))
+		}
+		return nil, err
 	}
 	return x, nil
+}
+
+// withoutStale keeps what an error says and takes its verdict away.
+func withoutStale(err error) error {
+	var s *StaleError
+	if errors.As(err, &s) && s.Err != nil {
+		return s.Err
+	}
+	return err
 }
 
 func newIndex(o Options, lock io.Closer) *Index {

@@ -3,6 +3,7 @@ package seglog
 import (
 	"errors"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -14,20 +15,16 @@ type ballast struct {
 	mu   sync.Mutex
 	size int64
 	held bool
+	// refilling: makeLocked is at work, and takes what others may run short of.
+	refilling atomic.Bool
 }
 
 func (b *ballast) init(l *Log) {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	b.size = max(l.o.Ballast, 0)
-	if b.size == 0 {
-		return
+	if b.size > 0 && !b.held {
+		b.makeLocked(l)
 	}
-	if _, err := l.fs.Stat(l.ballastPath()); err == nil {
-		b.held = true
-		return
-	}
-	b.makeLocked(l)
 }
 
 func (b *ballast) isHeld() bool {
@@ -43,12 +40,30 @@ func (b *ballast) restore(l *Log) bool {
 	return b.size == 0 || b.held || b.makeLocked(l)
 }
 
-// release gives the ballast up; false if there is none left.
+func (b *ballast) wanted() int64 {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.size
+}
+
+// adopt takes over the ballast that an earlier process left: it is there to be
+// given up from the first write on.
+func (b *ballast) adopt(l *Log) {
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	b.size = max(l.o.Ballast, 0)
+	_, err := l.fs.Stat(l.ballastPath())
+	b.held = err == nil
+}
+
+// release gives the ballast up; false if there is none left. True also when one
+// that was being made again has just been given up: what it took is free.
 func (b *ballast) release(l *Log) bool {
+	refilling := b.refilling.Load()
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if !b.held {
-		return false
+		return refilling
 	}
 	if err := l.fs.Remove(l.ballastPath()); err != nil {
 		l.log.Warn("release ballast", "err", err)
@@ -72,6 +87,8 @@ func (l *Log) Short() bool {
 }
 
 func (b *ballast) makeLocked(l *Log) bool {
+	b.refilling.Store(true)
+	defer b.refilling.Store(false)
 	f, err := l.fs.Create(l.ballastPath(), writeCategory)
 	if err == nil {
 		err = errors.Join(fillBallast(f, b.size), f.Close())

@@ -95,10 +95,27 @@ func readFile(fs vfs.FS, path string, most int64) ([]byte, error) {
 }
 
 // writeFile makes path hold data, durably and as a whole or not at all: a
-// crash leaves the old content or the new one.
+// crash leaves the old content or the new one. Before it returns an *unnamed
+// error, nothing has happened.
 func writeFile(fs vfs.FS, dir, name string, data []byte) error {
 	path := fs.PathJoin(dir, name)
 	tmp := path + tempSuffix
+	if err := writeTemp(fs, tmp, data); err != nil {
+		return &unnamed{err}
+	}
+	if err := fs.Rename(tmp, path); err != nil {
+		return &unnamed{errors.Join(err, fs.Remove(tmp))}
+	}
+	return syncDir(fs, dir)
+}
+
+// unnamed is why a file never got its name.
+type unnamed struct{ err error }
+
+func (e *unnamed) Error() string { return e.err.Error() }
+func (e *unnamed) Unwrap() error { return e.err }
+
+func writeTemp(fs vfs.FS, tmp string, data []byte) error {
 	f, err := fs.Create(tmp, writeCategory)
 	if err != nil {
 		return err
@@ -110,10 +127,7 @@ func writeFile(fs vfs.FS, dir, name string, data []byte) error {
 	if err = errors.Join(err, f.Close()); err != nil {
 		return errors.Join(err, fs.Remove(tmp))
 	}
-	if err := fs.Rename(tmp, path); err != nil {
-		return err
-	}
-	return syncDir(fs, dir)
+	return nil
 }
 
 // copyTail copies f from off to end into a new synced file.

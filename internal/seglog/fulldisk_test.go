@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"math/rand/v2"
+	"syscall"
 	"testing"
 
 	"github.com/snapstore/snapstore/internal/testkit"
@@ -81,13 +82,91 @@ func TestOverwriteNeedsTheOther(t *testing.T) {
 		t.Fatal(err)
 	}
 	r.generation++
-	if err := overwriteRoot(fs, testDir, rootNameA, rootNameB, r.append(nil)); !errors.Is(err, errBadRoot) {
+	w := &rootFiles{fs: fs, dir: testDir}
+	if err := w.overwrite(rootNameA, rootNameB, r.append(nil)); !errors.Is(err, errBadRoot) {
 		t.Fatalf("the only whole copy was overwritten: %v", err)
 	}
-	if err := overwriteRoot(fs, testDir, rootNameB, rootNameA, r.append(nil)); err != nil {
+	if err := w.overwrite(rootNameB, rootNameA, r.append(nil)); err != nil {
 		t.Fatal(err)
 	}
 	if got, damage, err := readRootFiles(fs, testDir); err != nil || len(damage) > 0 || got.generation != r.generation {
 		t.Fatal(got, damage, err)
+	}
+}
+
+// sealedLog is a log with segments that may be dropped.
+func sealedLog(t *testing.T, opts func(*Options)) (*testkit.Disk, *testkit.FS, *Log, []SegmentID, Sequence) {
+	disk := testkit.NewDisk()
+	fs := disk.Mount()
+	newStore(t, fs)
+	o := testOptions(fs)
+	if opts != nil {
+		opts(&o)
+	}
+	l := mustStart(t, o)
+	for i := range uint64(12) {
+		mustCommit(t, l, request("k", 1+i, minSegmentSize/2))
+	}
+	if err := l.Seal(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	last := mustCommit(t, l, request("k", 100, 10))
+	var drop []SegmentID
+	for _, s := range l.Segments() {
+		if s.Sealed && s.LastSeq < last {
+			drop = append(drop, s.ID)
+		}
+	}
+	return disk, fs, l, drop, last
+}
+
+// A write in place that fails half way leaves one whole copy; the next one begins
+// with the other.
+func TestTornCopyOfRoot(t *testing.T) {
+	disk, fs, l, drop, last := sealedLog(t, nil)
+	disk.SetCapacity(disk.Used())
+	fs.Inject(&testkit.Fault{Kind: testkit.OpWrite, Under: testDir + "/" + rootNameB, Torn: true, Times: 1, Err: syscall.ENOSPC})
+	if err := l.Drop(context.Background(), last, drop...); err == nil {
+		t.Fatal("the fault does nothing")
+	}
+	fs.Inject()
+	if err := l.Drop(context.Background(), last, drop...); err != nil {
+		t.Errorf("one write failed half way, and nothing can be dropped any more: %v", err)
+	}
+}
+
+// A name that could not be made durable is no success, though the file is whole.
+func TestRootNameThatDoesNotSync(t *testing.T) {
+	rng := rand.New(rand.NewPCG(11, 5))
+	disk, fs, l, drop, last := sealedLog(t, nil)
+	fs.OnOp(nil)
+	fs.Inject(&testkit.Fault{Kind: testkit.OpSync, Under: testDir, Name: testDir, Err: syscall.ENOSPC})
+	err := l.Drop(context.Background(), last, drop...)
+	t.Logf("drop: %v", err)
+	for range 200 {
+		l2, err2 := Open(testOptions(disk.Crash(50, rng).Mount()))
+		if err2 != nil {
+			t.Fatalf("open: %v", err2)
+		}
+		if d := l2.Damage(); len(d) > 0 {
+			t.Fatalf("drop said %v and after power loss: %d damages, e.g. %v", err, len(d), d[0])
+		}
+		l2.Close()
+	}
+}
+
+// The reserve of an earlier process lets a log start on a full disk.
+func TestStartOnAFullDisk(t *testing.T) {
+	disk, _, l, _, _ := sealedLog(t, func(o *Options) { o.Ballast = 1 << 20 })
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	disk.SetCapacity(disk.Used())
+	o := testOptions(disk.Mount())
+	o.Ballast = 1 << 20
+	l2 := mustOpen(t, o)
+	t.Cleanup(func() { l2.Close() })
+	if err := l2.Start(context.Background()); err != nil {
+		t.Errorf("start on a full disk with a ballast: %v", err)
 	}
 }

@@ -74,8 +74,10 @@ type Log struct {
 	finishing bool      // Close's own: the goroutines have ended
 
 	ballast ballast
-	noEarly atomic.Bool // early write-out waits here: leave it
-	stats   counters
+	// rootFiles writes ROOT; guarded by rootMu.
+	rootFiles rootFiles
+	noEarly   atomic.Bool // early write-out waits here: leave it
+	stats     counters
 }
 
 type phase uint8

@@ -46,6 +46,8 @@ func Open(o Options) (*Log, error) {
 		buf := make([]byte, scanChunk)
 		return &buf
 	}
+	l.rootFiles = rootFiles{fs: o.FS, dir: o.Dir}
+	l.ballast.adopt(l)
 	l.addDamage(damage...)
 	start := time.Now()
 	if err := l.recover(r); err != nil {

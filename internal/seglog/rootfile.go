@@ -42,7 +42,7 @@ func Create(o CreateOptions) error {
 	if err := syncDir(o.FS, o.FS.PathDir(o.Dir)); err != nil {
 		return fmt.Errorf("seglog: create store: %w", spaceError(err))
 	}
-	if err := writeRootFiles(o.FS, o.Dir, r); err != nil {
+	if err := (&rootFiles{fs: o.FS, dir: o.Dir}).write(r); err != nil {
 		return fmt.Errorf("seglog: create store: %w", spaceError(err))
 	}
 	return nil
@@ -82,35 +82,61 @@ func listSegments(fs vfs.FS, dir string) ([]SegmentID, error) {
 	return ids, nil
 }
 
-// writeRootFiles puts r in both copies. A is durable before B is touched, so
+// rootFiles writes both copies of ROOT.
+type rootFiles struct {
+	fs  vfs.FS
+	dir string
+	// torn is the copy that a write in place may have left neither old nor new.
+	// It may even read as whole, from memory. Empty if there is none.
+	torn string
+}
+
+// write puts r in both copies. One is durable before the other is touched, so
 // one whole copy is on disk at every moment.
-func writeRootFiles(fs vfs.FS, dir string, r *root) error {
+func (w *rootFiles) write(r *root) error {
 	data := r.append(nil)
-	for _, c := range []struct{ name, other string }{{rootNameA, rootNameB}, {rootNameB, rootNameA}} {
+	first, second := rootNameA, rootNameB
+	if w.torn == rootNameB || w.torn == "" && !w.whole(rootNameB) {
+		// Not the one that is left.
+		first, second = second, first
+	}
+	for _, c := range []struct{ name, other string }{{first, second}, {second, first}} {
 		// Write may scribble over what it is given.
-		err := writeFile(fs, dir, c.name, bytes.Clone(data))
-		if isNoSpace(err) && overwriteRoot(fs, dir, c.name, c.other, bytes.Clone(data)) == nil {
-			err = nil
+		err := writeFile(w.fs, w.dir, c.name, bytes.Clone(data))
+		var un *unnamed
+		if isNoSpace(err) && errors.As(err, &un) {
+			if again := w.overwrite(c.name, c.other, bytes.Clone(data)); again == nil {
+				err = nil
+			}
 		}
 		if err != nil {
 			return fmt.Errorf("write %s: %w", c.name, err)
+		}
+		if w.torn == c.name {
+			w.torn = ""
 		}
 	}
 	return nil
 }
 
-// overwriteRoot writes a copy where it stands, which needs no space: on a full
-// disk it is what lets segments go. The other copy must be whole, for a crash
-// may leave neither the old content nor the new one.
-func overwriteRoot(fs vfs.FS, dir, name, other string, data []byte) (err error) {
-	whole, err := readFile(fs, fs.PathJoin(dir, other), maxRootFile)
+// whole tells whether a copy can be read.
+func (w *rootFiles) whole(name string) bool {
+	data, err := readFile(w.fs, w.fs.PathJoin(w.dir, name), maxRootFile)
 	if err != nil {
-		return err
+		return false
 	}
-	if _, err := decodeRoot(whole); err != nil {
-		return err
+	_, err = decodeRoot(data)
+	return err == nil
+}
+
+// overwrite writes a copy where it stands, which needs no space: on a full disk
+// it is what lets segments go. The other copy must be whole, for a crash may
+// leave neither the old content nor the new one.
+func (w *rootFiles) overwrite(name, other string, data []byte) (err error) {
+	if w.torn == other || !w.whole(other) {
+		return errBadRoot
 	}
-	f, err := fs.OpenReadWrite(fs.PathJoin(dir, name), writeCategory)
+	f, err := w.fs.OpenReadWrite(w.fs.PathJoin(w.dir, name), writeCategory)
 	if err != nil {
 		return err
 	}
@@ -123,13 +149,18 @@ func overwriteRoot(fs vfs.FS, dir, name, other string, data []byte) (err error) 
 	if _, ok := f.(truncater); st.Size() < size || !ok {
 		return errors.ErrUnsupported
 	}
+	w.torn = name
 	if _, err := f.WriteAt(data, 0); err != nil {
 		return err
 	}
 	if err := truncate(f, size); err != nil {
 		return err
 	}
-	return f.Sync()
+	if err := f.Sync(); err != nil {
+		return err
+	}
+	w.torn = ""
+	return nil
 }
 
 // readRootFiles returns the copy with the highest generation, and what is

@@ -40,12 +40,12 @@ func (l *Log) start(ctx context.Context, rec *recovered) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := l.settle(ctx, s, rec.lastIn(s)); err != nil {
+		if err := l.withReserve(func() error { return l.settle(ctx, s, rec.lastIn(s)) }); err != nil {
 			return err
 		}
 	}
 	for _, f := range rec.foreign {
-		if err := l.putAside(f); err != nil {
+		if err := l.withReserve(func() error { return l.putAside(f) }); err != nil {
 			return err
 		}
 	}
@@ -62,7 +62,11 @@ func (l *Log) start(ctx context.Context, rec *recovered) error {
 	l.epoch++
 	l.mu.Unlock()
 	l.ballast.init(l)
-	cur, err := l.takeSegment(StreamCommit, l.segmentSize)
+	var cur *segment
+	err := l.withReserve(func() (err error) {
+		cur, err = l.takeSegment(StreamCommit, l.segmentSize)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -82,10 +86,17 @@ func (l *Log) start(ctx context.Context, rec *recovered) error {
 	l.done.Go(l.commitLoop)
 	l.done.Go(l.choreLoop)
 	// The first batch names the last accepted one.
-	if err := l.inCommitter(func() error { return l.writeBatch(nil) }); err != nil {
-		return err
+	return l.withReserve(func() error { return l.inCommitter(func() error { return l.writeBatch(nil) }) })
+}
+
+// withReserve does a step of Start, once more with the room of the ballast when
+// there is none: a store on a full disk must open, or nothing can be deleted.
+func (l *Log) withReserve(step func() error) error {
+	err := step()
+	if isNoSpace(err) && l.ballast.release(l) {
+		err = step()
 	}
-	return nil
+	return err
 }
 
 // lastIn returns the bytes of the last accepted batch, if it stands in s and is

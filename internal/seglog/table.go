@@ -42,7 +42,7 @@ func (l *Log) writeRoot(edit func(*root)) error {
 	if len(r.segments) > maxSegments {
 		return fmt.Errorf("%w: %d segments", ErrTooLarge, len(r.segments))
 	}
-	if err := writeRootFiles(l.fs, l.o.Dir, r); err != nil {
+	if err := l.rootFiles.write(r); err != nil {
 		return spaceError(err)
 	}
 	l.stats.roots.Add(1)
@@ -402,7 +402,11 @@ func (l *Log) unlist(ctx context.Context, floor Sequence, ids []SegmentID, keep 
 			return ctx.Err()
 		}
 	}
-	l.ballast.restore(l) // the next full disk needs it again
+	// The next full disk needs it again; whoever makes room may want what came
+	// free before that.
+	if du, err := l.fs.GetDiskUsage(l.o.Dir); err == nil && int64(du.AvailBytes) > 4*l.ballast.wanted() {
+		l.ballast.restore(l)
+	}
 	return nil
 }
 
