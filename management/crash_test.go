@@ -10,6 +10,7 @@ import (
 
 	"github.com/snapstore/snapstore/engine"
 	"github.com/snapstore/snapstore/internal/testkit"
+	"github.com/snapstore/snapstore/manifest"
 )
 
 // outside is what of a canister others can see, and must change in one step.
@@ -24,6 +25,9 @@ func (w *world) outside(id engine.CanisterID) outside {
 	w.Helper()
 	o := outside{view: w.refresh(id), total: w.history(id).TotalNumChanges, snapshots: fmt.Sprint(w.list(id))}
 	o.view.HeapDeltaDebit = 0 // of the round, which a restart ends
+	meta := w.s.lookup(id).live.Metadata()
+	meta.Source, meta.TakenAt = manifest.SourceNone, 0 // the engine's, of the last commit
+	o.live = fmt.Sprintf("%+v ", meta)
 	for _, sec := range w.s.lookup(id).live.Sections() {
 		if n := w.mem(id, sec).Size(); n > 0 {
 			b := make([]byte, n)

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"testing"
 
+	"github.com/snapstore/snapstore/engine"
 	"github.com/snapstore/snapstore/management/candid"
 )
 
@@ -15,42 +16,47 @@ func FuzzCall(f *testing.F) {
 	snap := seeds.take(id)
 	upgrade := (*UpgradeFlags)(nil)
 	amount := nat(5)
-	for method, arg := range map[string]any{
-		"take_canister_snapshot":            takeArgs(id, snap.ID),
-		"load_canister_snapshot":            loadArgs(id, snap.ID),
-		"list_canister_snapshots":           only(id),
-		"delete_canister_snapshot":          snapArgs(id, snap.ID),
-		"read_canister_snapshot_metadata":   snapArgs(id, snap.ID),
-		"read_canister_snapshot_data":       readArgs(id, snap.ID, wasmAt(5, 6)),
-		"upload_canister_snapshot_metadata": declare(id, 10, 1<<16, 0),
-		"upload_canister_snapshot_data":     writeArgs(id, wireID(id, 1), toWasm(5), []byte("data")),
-		"provisional_create_canister_with_cycles": ProvisionalCreateArgs{
+	for _, seed := range []struct {
+		method string
+		arg    any
+	}{
+		{"take_canister_snapshot", takeArgs(id, snap.ID)},
+		{"load_canister_snapshot", loadArgs(id, snap.ID)},
+		{"list_canister_snapshots", only(id)},
+		{"delete_canister_snapshot", snapArgs(id, snap.ID)},
+		{"read_canister_snapshot_metadata", snapArgs(id, snap.ID)},
+		{"read_canister_snapshot_data", readArgs(id, snap.ID, wasmAt(5, 6))},
+		{"upload_canister_snapshot_metadata", declare(id, 10, 1<<16, 0)},
+		{"upload_canister_snapshot_data", writeArgs(id, wireID(id, 1), toWasm(5), []byte("data"))},
+		{"provisional_create_canister_with_cycles", ProvisionalCreateArgs{
 			Amount: &amount, Settings: &CanisterSettings{SnapshotVisibility: &VisibilityVariant{Public: &candid.Null{}}},
-		},
-		"install_code":       InstallCodeArgs{Mode: InstallMode{Upgrade: &upgrade}, CanisterID: id.Bytes(), WasmModule: simple().wasm("x")},
-		"uninstall_code":     UninstallCodeArgs{CanisterID: id.Bytes()},
-		"canister_status":    only(id),
-		"update_settings":    UpdateSettingsArgs{CanisterID: id.Bytes(), Settings: CanisterSettings{ComputeAllocation: &amount}},
-		"upload_chunk":       UploadChunkArgs{CanisterID: id.Bytes(), Chunk: []byte("chunk")},
-		"clear_chunk_store":  only(id),
-		"stop_canister":      only(id),
-		"delete_canister":    only(id),
-		"provisional_top_up": ProvisionalTopUpArgs{CanisterID: id.Bytes(), Amount: amount},
+		}},
+		{"install_code", InstallCodeArgs{Mode: InstallMode{Upgrade: &upgrade}, CanisterID: id.Bytes(), WasmModule: simple().wasm("x")}},
+		{"uninstall_code", UninstallCodeArgs{CanisterID: id.Bytes()}},
+		{"canister_status", only(id)},
+		{"update_settings", UpdateSettingsArgs{CanisterID: id.Bytes(), Settings: CanisterSettings{ComputeAllocation: &amount}}},
+		{"upload_chunk", UploadChunkArgs{CanisterID: id.Bytes(), Chunk: []byte("chunk")}},
+		{"clear_chunk_store", only(id)},
+		{"stop_canister", only(id)},
+		{"delete_canister", only(id)},
+		{"provisional_top_up", ProvisionalTopUpArgs{CanisterID: id.Bytes(), Amount: amount}},
 	} {
-		f.Add(method, seeds.arg(arg), true)
+		f.Add(seed.method, seeds.arg(seed.arg), true)
 	}
 	// One store for all inputs of a process: a new one each time would leave no
 	// time for inputs. What an input finds may so depend on those before it.
 	w := seeds
 	f.Fuzz(func(t *testing.T, method string, arg []byte, user bool) {
-		outer := w.TB
 		w.TB = t
-		defer func() { w.TB = outer }()
-		if w.s.lookup(id) == nil || len(w.ids()) > 50 {
-			w.TB = outer
-			w = newWorld(outer, nil)
-			w.TB = t
-			w.user()
+		if len(w.ids()) > 50 {
+			if err := w.s.Keep(w.ctx, func(have engine.CanisterID) bool { return have == id }); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if w.s.lookup(id) == nil { // an input deleted it
+			at := candid.Principal(id.Bytes())
+			w.do(alice, "provisional_create_canister_with_cycles", ProvisionalCreateArgs{SpecifiedID: &at})
+			w.install(id, simple().wasm("again"))
 		}
 		by := alice
 		if !user {
