@@ -1,6 +1,7 @@
 package trackmem
 
 import (
+	"errors"
 	"fmt"
 	"math/rand/v2"
 	"slices"
@@ -26,8 +27,9 @@ func filled(b *testing.B, o Options, size int64) (*Memory, []byte) {
 
 const benchSize = 1 << 30
 
-// The first write to a page after a collect, against one to a page that is not
-// armed, and the writes after it.
+// The first write to a page after a collect, over the plainest fault there is,
+// that of a page nobody touched; and the writes after it, over those to memory
+// that nobody tracks.
 func BenchmarkFirstWrite(b *testing.B) {
 	for _, huge := range []bool{false, true} {
 		b.Run(fmt.Sprintf("huge=%t", huge), func(b *testing.B) {
@@ -44,19 +46,26 @@ func BenchmarkFirstWrite(b *testing.B) {
 				}
 				return time.Since(began) / time.Duration(len(order))
 			}
-			var first, later, untracked []time.Duration
+			var first, later, untracked, fault []time.Duration
+			bare := memory(b, tracker(b, Options{Mode: ModeHash}), benchSize, benchSize)
 			var d DirtySet
 			for b.Loop() {
 				if err := m.Collect(&d); err != nil {
 					b.Fatal(err)
 				}
+				if err := errors.Join(bare.Truncate(0), bare.Grow(benchSize)); err != nil {
+					b.Fatal(err)
+				}
+				fault = append(fault, pass(bare.res.bytes))
 				pass(plain)
 				untracked = append(untracked, pass(plain))
 				first = append(first, pass(mem))
+				pass(mem) // the faults took the caches
 				later = append(later, pass(mem))
 			}
 			u, f, l := median(untracked), median(first), median(later)
 			b.ReportMetric(float64(f), "ns/first-write")
+			b.ReportMetric(float64(f)/float64(median(fault)), "first/fault")
 			b.ReportMetric(float64(l)/float64(u), "later/untracked")
 			b.ReportMetric(float64(u), "ns/untracked")
 			b.ReportMetric(0, "ns/op")

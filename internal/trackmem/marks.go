@@ -44,8 +44,6 @@ func (m *marks) release() {
 	*m = marks{}
 }
 
-func (m *marks) has(page uint64) bool { return m.words[page/64].Load()&(1<<(page%64)) != 0 }
-
 // set puts the pages of [first, end) in, which is not empty.
 func (m *marks) set(first, end uint64) {
 	for w := first / 64; w <= (end-1)/64; w++ {

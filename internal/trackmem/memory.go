@@ -6,6 +6,7 @@ import (
 	"io"
 	"sync"
 	"sync/atomic"
+	"unsafe"
 )
 
 // Errors that callers tell apart.
@@ -26,6 +27,7 @@ type Memory struct {
 
 	// marked are the pages to report whatever the kernel or the hashes say.
 	marked marks
+	bitmap unsafe.Pointer // the words of marked, in bitmap mode only
 	hashes hashes // in hash mode
 
 	mu      sync.Mutex // guards what follows, and that nothing is unmapped in use
@@ -70,18 +72,18 @@ func (m *Memory) WriteAt(p []byte, off int64) (int, error) {
 	if len(p) == 0 {
 		return 0, nil
 	}
-	copy(m.res.bytes[off:], p)
-	if m.mode != ModeBitmap {
-		if !m.wrote.Load() {
-			m.wrote.Store(true)
+	// Noted before the write, which is as good: a Collect never runs beside it.
+	if m.bitmap != nil {
+		first := uint64(off) / PageSize
+		// Within the bitmap, as off is within the reservation.
+		w := (*atomic.Uint64)(unsafe.Add(m.bitmap, first/64*8))
+		if uint64(off)%PageSize+uint64(len(p)) > PageSize || w.Load()&(1<<(first%64)) == 0 {
+			m.marked.set(first, (uint64(off)+uint64(len(p))-1)/PageSize+1)
 		}
-		return len(p), nil
+	} else if !m.wrote.Load() {
+		m.wrote.Store(true)
 	}
-	first := uint64(off) / PageSize
-	if uint64(off)%PageSize+uint64(len(p)) > PageSize || !m.marked.has(first) {
-		m.marked.set(first, (uint64(off)+uint64(len(p))-1)/PageSize+1)
-	}
-	return len(p), nil
+	return copy(m.res.bytes[off:], p), nil
 }
 
 func outside(n int, off, size int64) error {
@@ -234,6 +236,7 @@ func (m *Memory) unmap() error {
 		return nil
 	}
 	m.marked.release()
+	m.bitmap = nil
 	m.hashes.release()
 	return m.res.release()
 }

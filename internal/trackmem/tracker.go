@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"unsafe"
 )
 
 // Options of New. The zero value lets the machine decide.
@@ -87,6 +88,8 @@ func (t *Tracker) Reserve(limit int64) (*Memory, error) {
 		switch t.mode {
 		case ModeKernel:
 			err = t.kernel.register(m.res.bytes)
+		case ModeBitmap:
+			m.bitmap = unsafe.Pointer(unsafe.SliceData(m.marked.words))
 		case ModeHash:
 			m.hashes, err = newHashes(n)
 		}
