@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"iter"
 	"maps"
@@ -144,12 +145,17 @@ func (e *Engine) canister(id CanisterID) (*Canister, error) {
 	if c := ent.live; c != nil {
 		return c, nil
 	}
-	m, err := e.manifest(context.Background(), rec.Head)
-	if err != nil {
-		return nil, locate(err, id, SnapshotID{}, Section{}, 0)
-	}
 	c := &Canister{ent: ent, uploads: map[uint64]*Upload{}}
 	c.e, c.id = e, id
+	m, err := e.manifest(context.Background(), rec.Head)
+	if err != nil {
+		err = locate(err, id, SnapshotID{}, Section{}, 0)
+		if !errors.Is(err, ErrCorrupt) {
+			return nil, err
+		}
+		c.headless.Store(&err)
+		m = &manifest.Manifest{}
+	}
 	c.fill(m)
 	ent.live = c
 	return c, nil

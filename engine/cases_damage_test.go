@@ -127,6 +127,83 @@ func TestWritingAPageAgainHealsIt(t *testing.T) {
 	}
 }
 
+// A canister whose durable state can not be read opens, gives nothing away, and
+// takes nothing; loading a snapshot that can be read brings it back.
+func TestLoadOverADamagedHead(t *testing.T) {
+	for _, lend := range []bool{false, true} {
+		disk := testkit.NewDisk()
+		o := &engine.Options{FS: disk.Mount(), Ballast: -1, NoBackground: true, NoCompression: true}
+		if err := engine.Create("store", o); err != nil {
+			t.Fatal(err)
+		}
+		e := must(engine.Open("store", o))
+		defer func() { e.Close() }()
+		id := drive.Canister(0)
+		img := make([]byte, 50*4096)
+		for i := range 30 {
+			testkit.Content(i + 2).Fill(img[i*4096:][:4096])
+		}
+		c := must(e.CreateCanister(bg, id))
+		m := must(c.Memory(engine.WasmMemory))
+		must(m.Assign(bg, bytes.NewReader(img), uint64(len(img)), nil))
+		first := must(c.Take(bg, engine.TakeOptions{})).ID
+		must(m.WriteAt([]byte("something else"), 45*4096))
+		second := must(c.Take(bg, engine.TakeOptions{})).ID
+		en, ok, err := e.Entry(must(c.Info()).HeadRoot)
+		for err == nil && !ok {
+			time.Sleep(time.Millisecond) // until it is applied
+			en, ok, err = e.Entry(must(c.Info()).HeadRoot)
+		}
+		must0(err)
+		rot := func() {
+			must0(disk.Edit("store/log/"+seglog.SegmentID(en.Segment).String()+".seg", func(p []byte) { p[int(en.Offset)+int(en.Length)-5] ^= 8 }))
+		}
+		if lend {
+			l := must(m.Bytes(bg, 1<<20))
+			defer func() { must0(l.Release()) }()
+			rot()
+		} else {
+			must0(e.Close())
+			rot()
+			e = must(engine.Open("store", o))
+		}
+		if !lend {
+			c = must(e.Canister(id))
+			if m, err := c.Memory(engine.WasmMemory); !errors.Is(err, engine.ErrCorrupt) {
+				t.Fatalf("%v, %v", m, err)
+			}
+			if _, err := c.Take(bg, engine.TakeOptions{}); !errors.Is(err, engine.ErrCorrupt) {
+				t.Fatalf("a take of what can not be read says %v", err)
+			}
+		}
+		if _, err := c.Load(bg, second, engine.LoadOptions{}); !lend && !errors.Is(err, engine.ErrCorrupt) {
+			t.Fatalf("loading the damaged snapshot says %v", err)
+		}
+		must(c.Load(bg, first, engine.LoadOptions{}))
+		m = must(c.Memory(engine.WasmMemory))
+		p := make([]byte, len(img))
+		must(m.ReadAt(p, 0))
+		if !bytes.Equal(p, img) {
+			t.Fatal("not what was loaded")
+		}
+		must(m.WriteAt([]byte("goes on"), 9*4096+7))
+		must(c.Take(bg, engine.TakeOptions{}))
+		must0(e.Delete(bg, second))
+		must(e.GC(bg, engine.GCOptions{}))
+		if !lend {
+			must0(e.Close())
+			o2 := *o
+			o2.RebuildIndex = true
+			e = must(engine.Open("store", &o2))
+			for p, err := range e.Verify(bg, engine.VerifyOptions{}) {
+				if err != nil || p.Kind != engine.ProblemLog {
+					t.Errorf("%+v, %v", p, err)
+				}
+			}
+		}
+	}
+}
+
 // A load whose differences hold damage is refused, with all names, and changes
 // nothing; a take that brings the pages heals it.
 func TestDamageInTheWayOfALoad(t *testing.T) {

@@ -2,6 +2,7 @@ package engine
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"slices"
 	"time"
@@ -92,12 +93,16 @@ func (c *Canister) loadPaused(ctx context.Context, op *operation, next *record.R
 	var res LoadResult
 	c.gate.Lock()
 	defer c.gate.Unlock()
-	if err := c.open(); err != nil {
+	if err := c.openToLoad(); err != nil {
 		return res, err
 	}
-	var err error
 	differ := map[Section][]manifest.PageEntry{}
-	if res.Pages, err = c.checkLoad(ctx, op.rec.Head, next.Head, m, id, differ); err != nil {
+	var err error
+	if res.Pages, err = c.checkLoad(ctx, op.rec.Head, next.Head, m, id, differ); errors.Is(err, ErrCorrupt) {
+		// It may be the head that can not be read, and this is the way out of that.
+		res.Pages, err = c.checkWhole(ctx, next.Head, m, id, differ)
+	}
+	if err != nil {
 		return res, err
 	}
 	patches, pages, err := c.patches(ctx, m, id, differ)
@@ -115,7 +120,34 @@ func (c *Canister) loadPaused(ctx context.Context, op *operation, next *record.R
 		return res, err
 	}
 	c.fill(m)
+	c.headless.Store(nil)
 	return res, nil
+}
+
+// checkWhole is checkLoad where nothing is known of the head: all of the
+// snapshot is read, and of lent sections every page counts as different.
+func (c *Canister) checkWhole(ctx context.Context, root chunk.ID, m *manifest.Manifest, id SnapshotID, differ map[Section][]manifest.PageEntry) (uint64, error) {
+	clear(differ)
+	pages, err := c.checkLoad(ctx, chunk.ID{}, root, m, id, differ)
+	if err != nil {
+		return 0, err
+	}
+	for section, mem := range c.sections {
+		if mem.lent == nil {
+			continue
+		}
+		known := map[uint64]chunk.ID{}
+		for _, p := range differ[section] {
+			known[p.Index] = p.ID
+		}
+		r, _ := m.Section(section)
+		all := make([]manifest.PageEntry, pagesOf(r.Size))
+		for i := range all {
+			all[i] = manifest.PageEntry{Index: uint64(i), ID: known[uint64(i)]}
+		}
+		differ[section] = all
+	}
+	return pages, nil
 }
 
 // flushUpload makes what was uploaded durable, in a step of its own: a load

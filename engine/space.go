@@ -29,6 +29,9 @@ type space struct {
 	sections map[Section]*Memory
 	meta     Metadata
 	closed   atomic.Pointer[error] // why nothing can be done any more
+	// headless is why the durable state can not be read: nothing can be done but
+	// to load a snapshot. Nil where it can.
+	headless atomic.Pointer[error]
 }
 
 // fill makes the space equal to a manifest. The caller holds the gate, or is
@@ -55,6 +58,17 @@ func (s *space) fill(m *manifest.Manifest) {
 
 // open says whether the space may be read and written.
 func (s *space) open() error {
+	if err := s.openToLoad(); err != nil {
+		return err
+	}
+	if err := s.headless.Load(); err != nil {
+		return *err
+	}
+	return nil
+}
+
+// openToLoad is open for who replaces all there is.
+func (s *space) openToLoad() error {
 	if err := s.closed.Load(); err != nil {
 		return *err
 	}
