@@ -125,7 +125,9 @@ func open(dir string, opts *Options) (_ *Engine, err error) {
 		return nil, err
 	}
 	e := &Engine{dir: dir, o: opts.withDefaults(), table: map[CanisterID]*entry{}, counters: newCounters(), comparing: make(chan struct{}, 1)}
-	if ok, err := seglog.Exists(e.o.FS, dir); err != nil {
+	if ok, err := seglog.Exists(e.o.FS, dir); errors.Is(err, syscall.ENOTDIR) {
+		return nil, fmt.Errorf("%s is not a directory: %w", dir, ErrNoStore)
+	} else if err != nil {
 		return nil, err
 	} else if !ok {
 		return nil, fmt.Errorf("%s: %w", dir, ErrNoStore)
@@ -215,7 +217,12 @@ func (e *Engine) release() error {
 		e.applier.Close()
 	}
 	if e.idx != nil && e.idx.Untrusted() == nil && (e.replayLeft() || e.counter != nil && e.counter.Marked()) {
-		errs = append(errs, e.idx.Flush())
+		err := e.idx.Flush()
+		if err == nil && e.gc != nil {
+			// Many short sessions leave many small segments.
+			err = e.gc.Tidy()
+		}
+		errs = append(errs, err)
 	}
 	if e.log != nil {
 		errs = append(errs, e.log.Close())

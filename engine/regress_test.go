@@ -16,6 +16,7 @@ import (
 	"github.com/snapstore/snapstore/engine"
 	"github.com/snapstore/snapstore/internal/seglog"
 	"github.com/snapstore/snapstore/internal/testkit"
+	"github.com/snapstore/snapstore/internal/testkit/drive"
 )
 
 // Ways to lose data, to leak or to stall that were once open.
@@ -425,4 +426,32 @@ func TestLockThatIsNotAllowed(t *testing.T) {
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// Sessions that change nothing left a segment each, without bound, to those who
+// never called gc.
+func TestManySessionsLeaveFewSegments(t *testing.T) {
+	disk := testkit.NewDisk()
+	o := &engine.Options{FS: disk.Mount(), Ballast: -1, NoBackground: true}
+	if err := engine.Create("store", o); err != nil {
+		t.Fatal(err)
+	}
+	most := 0
+	for i := range 200 {
+		e := must(engine.Open("store", o))
+		if i == 0 {
+			c := must(e.CreateCanister(bg, drive.Canister(0)))
+			must(c.Take(bg, engine.TakeOptions{}))
+		}
+		most = max(most, e.Stats().Segments)
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if most > 80 {
+		t.Errorf("up to %d segments", most)
+	}
+	e := must(engine.Open("store", o))
+	defer e.Close()
+	sound(t, e)
 }

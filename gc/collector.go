@@ -147,6 +147,14 @@ func (g *Collector) Close() {
 	defer g.pass.Unlock()
 }
 
+// Tidy drops the segments with nothing alive that the durable index no longer
+// needs. It may be called after Close.
+func (g *Collector) Tidy() error {
+	g.pass.Lock()
+	defer g.pass.Unlock()
+	return g.releaseDead(context.Background())
+}
+
 // pace is how long background work rests for each moment it worked. More rest
 // was measured to prolong gc without helping takes.
 const pace = 1

@@ -155,5 +155,8 @@ func classify(err error) (exitCode, string) {
 			return c.code, c.hint
 		}
 	}
+	if errors.Is(err, fs.ErrNotExist) {
+		return exitError, "name a file or directory that is there"
+	}
 	return exitError, `run "snapstore verify" if you doubt the store; --verbose tells more of what happened`
 }
