@@ -25,6 +25,10 @@ func (w *world) outside(id engine.CanisterID) outside {
 	w.Helper()
 	o := outside{view: w.refresh(id), total: w.history(id).TotalNumChanges, snapshots: fmt.Sprint(w.list(id))}
 	o.view.HeapDeltaDebit = 0 // of the round, which a restart ends
+	for _, snap := range w.list(id) {
+		m := w.metadata(id, snap.ID)
+		o.snapshots += fmt.Sprintf(" %x %d", m.WasmChunkStore, m.CanisterVersion)
+	}
 	meta := w.s.lookup(id).live.Metadata()
 	meta.Source, meta.TakenAt = manifest.SourceNone, 0 // the engine's, of the last commit
 	o.live = fmt.Sprintf("%+v ", meta)
@@ -170,6 +174,9 @@ func TestFailingDisk(t *testing.T) {
 		{"chunk", "upload_chunk", func(id engine.CanisterID, _ []byte) any {
 			return UploadChunkArgs{CanisterID: id.Bytes(), Chunk: []byte("chunk")}
 		}},
+		{"chunk of an upload", "upload_canister_snapshot_data", func(id engine.CanisterID, _ []byte) any {
+			return writeArgs(id, wireID(id, 1), toChunks(), []byte("chunk"))
+		}},
 		{"uninstall", "uninstall_code", func(id engine.CanisterID, _ []byte) any { return UninstallCodeArgs{CanisterID: id.Bytes()} }},
 		{"reinstall", "install_code", func(id engine.CanisterID, _ []byte) any {
 			return InstallCodeArgs{Mode: reinstallMode(), CanisterID: id.Bytes(), WasmModule: module{pages: 2}.wasm("other")}
@@ -201,6 +208,7 @@ func failOn(t *testing.T, after int, method string, args func(engine.CanisterID,
 	w.chunk(id, []byte("kept"))
 	w.write(id, engine.WasmMemory, 3, "then")
 	snap := w.take(id).ID
+	w.begin(declare(id, 10, 0, 0))
 	w.write(id, engine.WasmMemory, 3, "now!")
 	if err := w.s.Flush(w.ctx, id); err != nil {
 		t.Fatal(err)
@@ -222,6 +230,10 @@ func failOn(t *testing.T, after int, method string, args func(engine.CanisterID,
 		t.Fatalf("after %d operations: %v", after, err)
 	}
 	w.check()
+	// What it left in memory would become durable now.
+	if err := w.s.Flush(w.ctx, id); err != nil {
+		t.Fatal(err)
+	}
 	if got := w.outside(id).String(); got != before {
 		t.Fatalf("after %d operations the call failed and changed something:\n%v\n%v", after, before, got)
 	}

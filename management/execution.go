@@ -62,7 +62,7 @@ func (s *Service) Execute(ctx context.Context, id engine.CanisterID, f func(*Exe
 		if err := c.live.SetMetadata(meta); err != nil {
 			return storage(err)
 		}
-		s.later(c, next, st.balance.Sub(next.balance))
+		s.publish(c, next, st.balance.Sub(next.balance))
 		s.mint(next.balance.Sub(st.balance))
 		return nil
 	})

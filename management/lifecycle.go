@@ -297,7 +297,7 @@ func (s *Service) ChargeIdle(ctx context.Context, id engine.CanisterID, seconds 
 		rest := fee.Sub(st.reserved)
 		if !st.balance.Less(rest) {
 			next.balance = st.balance.Sub(rest)
-			s.later(c, next, fee)
+			s.publish(c, next, fee)
 			return nil
 		}
 		out = true

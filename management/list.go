@@ -77,6 +77,6 @@ func (s *Service) deleteNow(ctx context.Context, c *canister, st *state, info en
 	if err := s.e.DeleteHost(ctx, info.ID, blob); err != nil {
 		return storage(err)
 	}
-	s.done(c, next, Cycles{})
+	s.publish(c, next, Cycles{})
 	return nil
 }

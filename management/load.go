@@ -136,7 +136,7 @@ func (s *Service) loadChecked(ctx context.Context, c *canister, st *state, info 
 	if err != nil {
 		return s.gone(c, info.ID, err)
 	}
-	s.done(c, next, fee)
+	s.publish(c, next, fee)
 	s.delta(c, mulBytes(res.Pages, engine.PageSize))
 	s.host.Happened(ctx, c.id, EventLoaded)
 	return nil

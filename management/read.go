@@ -159,7 +159,7 @@ func (s *Service) charge(c *canister, st *state, fee Cycles) error {
 	}
 	next := st.clone()
 	next.balance = next.balance.Sub(fee)
-	s.later(c, next, fee)
+	s.publish(c, next, fee)
 	return nil
 }
 

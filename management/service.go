@@ -53,8 +53,6 @@ type canister struct {
 	// op admits one call at a time.
 	op chan struct{}
 	st atomic.Pointer[state]
-	// dirty says that st is not durable yet. Guarded by op.
-	dirty bool
 	// revert says that a change failed half way in memory and could not be
 	// undone yet. Guarded by op.
 	revert bool
@@ -268,7 +266,6 @@ func (s *Service) commit(ctx context.Context, c *canister, next *state) error {
 		return err
 	}
 	c.st.Store(next)
-	c.dirty = false
 	return nil
 }
 
@@ -293,18 +290,10 @@ func (s *Service) replace(ctx context.Context, c *canister, next *state, f func(
 	return err
 }
 
-// done publishes a state that another step of the engine made durable, and
-// books what was paid.
-func (s *Service) done(c *canister, next *state, fee Cycles) {
+// publish makes a state the canister's, and books what was paid. A step of the
+// engine made it durable, or the canister's next change will.
+func (s *Service) publish(c *canister, next *state, fee Cycles) {
 	c.st.Store(next)
-	c.dirty = false
-	s.burn(fee)
-}
-
-// later publishes a state that becomes durable with the next change.
-func (s *Service) later(c *canister, next *state, fee Cycles) {
-	c.st.Store(next)
-	c.dirty = true
 	s.burn(fee)
 }
 

@@ -76,7 +76,7 @@ func (s *Service) take(ctx context.Context, by Caller, a TakeCanisterSnapshotArg
 		if err != nil {
 			return s.engineError(c, err)
 		}
-		s.done(c, next, fee)
+		s.publish(c, next, fee)
 		s.delta(c, changed)
 		if uninstall {
 			s.afterUninstall(ctx, c)

@@ -59,7 +59,7 @@ func (s *Service) UploadCanisterSnapshotMetadata(ctx context.Context, by Caller,
 		if err != nil {
 			return s.engineError(c, err)
 		}
-		s.done(c, next, fee)
+		s.publish(c, next, fee)
 		out.SnapshotID = up.ID().Bytes()
 		return nil
 	})
@@ -227,7 +227,7 @@ func (s *Service) uploadChunkNow(ctx context.Context, c *canister, st *state, in
 	if _, err := up.AddChunk(ctx, chunk, blob); err != nil {
 		return storage(err)
 	}
-	s.done(c, next, fee)
+	s.publish(c, next, fee)
 	s.delta(c, l.Chunk)
 	return nil
 }
