@@ -151,6 +151,7 @@ type double struct {
 	compiled   int
 	runInstall func(Installation) (Installed, error)
 	stopErr    error
+	onStop     func()
 }
 
 func newDouble() *double {
@@ -204,6 +205,9 @@ func (h *double) CloseCallContexts(_ context.Context, id engine.CanisterID, with
 }
 
 func (h *double) Stopped(_ context.Context, id engine.CanisterID) error {
+	if h.onStop != nil {
+		h.onStop()
+	}
 	h.mu.Lock()
 	defer h.mu.Unlock()
 	if h.stopErr == nil {

@@ -183,6 +183,28 @@ func TestStartAndStop(t *testing.T) {
 	equal(w, "stopped after a restart", w.status(id).Status.Stopped != nil, true)
 	w.do(alice, "start_canister", only(id))
 	equal(w, "running", w.status(id).Status.Running != nil, true)
+	// A canister that is started while it stops is not stopped.
+	w.h.open[id] = 1
+	w.h.onStop = func() {
+		equal(w, "stopping", w.status(id).Status.Stopping != nil, true)
+		w.do(alice, "start_canister", only(id))
+	}
+	_, err := w.s.Call(w.ctx, alice, "stop_canister", w.arg(only(id)))
+	var r *Reject
+	if !errors.As(err, &r) || r.ErrorCode != CodeCanisterStoppingCancelled {
+		t.Errorf("stopped while it was started: %v", err)
+	}
+	// Nor is one that does not stop in time, which goes on stopping.
+	w.h.onStop, w.h.stopErr, w.h.open[id] = nil, context.DeadlineExceeded, 1
+	_, err = w.s.Call(w.ctx, alice, "stop_canister", w.arg(only(id)))
+	if !errors.As(err, &r) || r.ErrorCode != CodeStopCanisterRequestTimeout {
+		t.Errorf("stopped out of time: %v", err)
+	}
+	w.reopen()
+	equal(w, "stopping after a restart", w.status(id).Status.Stopping != nil, true)
+	w.h.open[id] = 0
+	w.do(alice, "stop_canister", only(id))
+	w.do(alice, "start_canister", only(id))
 	equal(w, "events", strings.Join(w.h.events[len(w.h.events)-2:], ", "), fmt.Sprintf("%s %d, %s %d", id, EventStopped, id, EventStarted))
 }
 
