@@ -201,3 +201,30 @@ func BenchmarkCollectHash(b *testing.B) {
 		}
 	}
 }
+
+// What is done in a pause without pre-copy: collect and copy 1 % of 1 GiB.
+func BenchmarkCollectAndCopy(b *testing.B) {
+	m, mem := filled(b, Options{Mode: ModeKernel}, benchSize)
+	order := rand.New(rand.NewPCG(1, 2)).Perm(benchSize / PageSize)[:benchSize/PageSize/100]
+	var collect, copying []time.Duration
+	var d DirtySet
+	var buf PageBuf
+	buf.Reserve(len(order))
+	for b.Loop() {
+		for _, p := range order {
+			mem[p*PageSize]++
+		}
+		d.Clear()
+		buf.Reset()
+		began := time.Now()
+		if err := m.Collect(&d); err != nil {
+			b.Fatal(err)
+		}
+		collected := time.Now()
+		m.CopyDirty(&d, &buf)
+		collect, copying = append(collect, collected.Sub(began)), append(copying, time.Since(collected))
+	}
+	b.ReportMetric(float64(median(collect)), "ns/collect")
+	b.ReportMetric(float64(median(copying)), "ns/copy")
+	b.ReportMetric(0, "ns/op")
+}

@@ -28,7 +28,7 @@ type Memory struct {
 	// marked are the pages to report whatever the kernel or the hashes say.
 	marked marks
 	bitmap unsafe.Pointer // the words of marked, in bitmap mode only
-	hashes hashes // in hash mode
+	hashes hashes         // in hash mode
 
 	mu      sync.Mutex // guards what follows, and that nothing is unmapped in use
 	touched DirtySet   // regions that are armed, in kernel mode
