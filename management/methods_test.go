@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -454,6 +455,36 @@ func TestParseModule(t *testing.T) {
 	for n := range plain {
 		if m, err := ParseModule(plain[:n]); err == nil && n < 8 {
 			t.Errorf("%d bytes are a module: %+v", n, m)
+		}
+	}
+}
+
+// Imports come first in the numbering of globals, and may bring the memory.
+func TestParseImports(t *testing.T) {
+	t.Parallel()
+	body := []byte{
+		5,
+		3, 'i', 'c', '0', 1, 'f', 0, 7, // a function of type 7
+		1, 'm', 1, 't', 1, 0x70, 1, 2, 9, // a table of 2 to 9 references
+		1, 'm', 1, 'm', 2, 4, 3, // a 64-bit memory of 3 pages
+		1, 'm', 1, 'g', 3, 0x7e, 0, // a global
+		1, 'm', 1, 'e', 4, 0, 2, // a tag
+	}
+	wasm := slices.Concat([]byte("\x00asm\x01\x00\x00\x00"),
+		[]byte{2, byte(len(body))}, body,
+		[]byte{6, 14, 2, 0x7f, 1, 0x23, 0, 0x0b, 0x7f, 0, 0x41, 1, 0x41, 2, 0x6a, 0x0b}, // global.get, 1 + 2
+		[]byte{7, 9, 2, 1, 'a', 3, 0, 1, 'b', 3, 2})                                     // the imported one, and the second of its own
+	m, err := ParseModule(wasm)
+	if err != nil {
+		t.Fatal(err)
+	}
+	want := []GlobalType{{manifest.GlobalI32, true, false}, {manifest.GlobalI32, false, true}}
+	if fmt.Sprint(m.Globals) != fmt.Sprint(want) || !m.Wasm64 || m.InitialMemory != 3<<16 {
+		t.Errorf("%+v", m)
+	}
+	for i := range wasm {
+		if m, err := ParseModule(wasm[:i]); i > 8 && m == nil && err == nil {
+			t.Fatal("neither a module nor an error")
 		}
 	}
 }
