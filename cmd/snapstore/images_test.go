@@ -26,6 +26,8 @@ func TestSeriesThroughExportAndImport(t *testing.T) {
 		}
 		slices.Sort(found)
 		files = found
+	} else if testing.Short() {
+		t.Skip("SKIPPED: long")
 	} else {
 		series, err := demodata.MotokoLedger()
 		if err != nil {
