@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"os"
 	"slices"
 	"strings"
 	"sync"
@@ -451,6 +452,14 @@ func TestParseModule(t *testing.T) {
 		if m.InitialMemory != 7<<16 || !m.Wasm64 || !m.LowMemoryHook || m.CustomSections < 10 || fmt.Sprint(m.Globals) != fmt.Sprint(want.globals) || len(m.captured()) != 4 {
 			t.Errorf("%+v", m)
 		}
+	}
+	// A module of a real compiler: 33 pages, 28 of 33 globals mutable.
+	real, err := os.ReadFile("../testdata/motoko-register/register.wasm")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if m, err := ParseModule(real); err != nil || m.InitialMemory != 33<<16 || len(m.Globals) != 33 || len(m.captured()) != 28 || m.CustomSections == 0 || m.Wasm64 {
+		t.Errorf("%+v: %v", m, err)
 	}
 	for n := range plain {
 		if m, err := ParseModule(plain[:n]); err == nil && n < 8 {
