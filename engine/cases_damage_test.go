@@ -101,9 +101,7 @@ func TestWritingAPageAgainHealsIt(t *testing.T) {
 				} else if err := read(); !errors.Is(err, engine.ErrCorrupt) {
 					t.Fatalf("reading says %v", err)
 				}
-				for !e.Lossy() {
-					time.Sleep(time.Millisecond) // readers hand damage on
-				}
+				waitLost(t, e, 32)
 				if found == "reopened" {
 					reopen(false)
 				}

@@ -204,7 +204,7 @@ func TestHealedAndCountedDown(t *testing.T) {
 	if _, err := m.ReadAt(make([]byte, 4096), 0); err == nil {
 		t.Fatal("rot does nothing")
 	}
-	waitLossy(e)
+	waitLost(t, e, 7)
 	must(m.WriteAt(x, 0))                                           // again: heals
 	must(m.WriteAt(testkit.Content(8).Bytes(4096), int64(20*4096))) // and goes elsewhere
 	must(c.Checkpoint(bg))
@@ -257,9 +257,17 @@ func TestVerifyWithinVerify(t *testing.T) {
 	}
 }
 
-// waitLossy waits for damage that a reader met to be marked.
-func waitLossy(e *engine.Engine) {
-	for !e.Lossy() {
+// waitLost waits for damage that a reader met to be marked.
+func waitLost(t *testing.T, e *engine.Engine, c testkit.Content) {
+	t.Helper()
+	for {
+		en, ok, err := e.Entry(pageID(c))
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		if en.Lost {
+			return
+		}
 		time.Sleep(time.Millisecond)
 	}
 }

@@ -148,11 +148,12 @@ func (g *Collector) Close() {
 }
 
 // Tidy drops the segments with nothing alive that the durable index no longer
-// needs. It may be called after Close.
+// needs. Damage is left for a pass that somebody asks for, or one in the
+// background. It may be called after Close.
 func (g *Collector) Tidy() error {
 	g.pass.Lock()
 	defer g.pass.Unlock()
-	return g.releaseDead(context.Background())
+	return g.releaseDead(context.Background(), false)
 }
 
 // pace is how long background work rests for each moment it worked. More rest
@@ -194,7 +195,7 @@ func (g *Collector) background(ctx context.Context) error {
 		}
 	}
 	// What needs no space first: on a full disk it is what makes some.
-	if err := g.releaseDead(ctx); err != nil {
+	if err := g.releaseDead(ctx, true); err != nil {
 		return err
 	}
 	tried := map[seglog.SegmentID]bool{}
@@ -223,12 +224,12 @@ func (g *Collector) background(ctx context.Context) error {
 	if err := g.release(ctx, damaged); err != nil {
 		return err
 	}
-	return g.releaseDead(ctx)
+	return g.releaseDead(ctx, true)
 }
 
 // releaseDead drops the segments with nothing alive, if the state of the index
 // that says so is durable, or enough waits for that to make it so.
-func (g *Collector) releaseDead(ctx context.Context) error {
+func (g *Collector) releaseDead(ctx context.Context, damaged bool) error {
 	if err := ctx.Err(); err != nil || !g.idx.Settled() && !g.worthFlush() {
 		return err
 	}
@@ -242,6 +243,9 @@ func (g *Collector) releaseDead(ctx context.Context) error {
 			continue
 		} else if err != nil {
 			return err
+		}
+		if v.damaged && !damaged {
+			continue
 		}
 		dead = append(dead, v)
 	}
@@ -309,7 +313,7 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 		}
 	}
 	progress()
-	if err := g.releaseDead(ctx); err != nil {
+	if err := g.releaseDead(ctx, true); err != nil {
 		return report(), err
 	}
 	if g.wasteful() {
