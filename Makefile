@@ -42,10 +42,13 @@ fmt: ## format all Go files
 	@lint=$$(PATH="$(TOOLS):$$PATH:$$($(GO) env GOPATH)/bin" command -v golangci-lint) && "$$lint" fmt ./... || gofmt -w .
 
 # What is concurrent in the engine; the rest of its tests are long and are not.
-RACY := Limit|Load|Upload|Reader|Refusals|Collector|Limbo|Parallel|Concurrent|Racing|Close|Histories
+RACY := Limit|Load|Upload|Reader|Refusals|Collector|Limbo|Parallel|Concurrent|Racing|Close|Histories|Scrub|Lent|Guest|Verif
+# What of the command is: each script is a process of its own, and slow to race.
+RACY_COMMAND := Import|Assign|Progress|Output|Interrupt|Call
 
 race: ## the tests under the race detector, the long ones cut short
-	$(GO) test -race -short -timeout 20m $$($(GO) list ./... | grep -v /engine$$)
+	$(GO) test -race -short -timeout 20m $$($(GO) list ./... | grep -v -e /engine$$ -e /cmd/)
+	$(GO) test -race -short -timeout 20m -run '$(RACY_COMMAND)' ./cmd/...
 	SNAPSTORE_STEPS=30 SNAPSTORE_CRASH_POINTS=50 SNAPSTORE_HISTORIES=6 $(GO) test -race -short -timeout 20m -run '$(RACY)' ./engine
 
 crash: ## crash, power-loss and model tests of the engine, CRASH_POINTS of them

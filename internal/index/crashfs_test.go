@@ -32,7 +32,9 @@ type crashFS struct {
 }
 
 func newCrashFS(mem *vfs.MemFS, rng *rand.Rand) *crashFS {
-	c := &crashFS{mem: mem, rng: rng, survival: rng.IntN(3), at: -1}
+	// Its own generator: the crash comes on a goroutine of Pebble's.
+	own := rand.New(rand.NewPCG(rng.Uint64(), 1))
+	c := &crashFS{mem: mem, rng: own, survival: rng.IntN(3), at: -1}
 	c.FS = errorfs.Wrap(mem, errorfs.InjectorFunc(func(op errorfs.Op) error {
 		if op.Kind.ReadOrWrite() == errorfs.OpIsWrite && c.ops.Add(1) == atomic.LoadInt64(&c.at) {
 			c.crash()
