@@ -279,7 +279,11 @@ func TestCrashDuringRebuild(t *testing.T) {
 	wantNew := c.applied(t)
 	rng := rand.New(rand.NewPCG(1, 4))
 	seen := map[string]int{}
-	for n, crashed := int64(1), true; crashed; n++ {
+	step := int64(1)
+	if testing.Short() {
+		step = 5
+	}
+	for n, crashed := int64(1), true; crashed; n += step {
 		for survival := range rounds(5) {
 			crash := newCrashFS(mem.CrashClone(vfs.CrashCloneCfg{}), rng)
 			crash.survival = min(survival, 2)
