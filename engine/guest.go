@@ -94,6 +94,7 @@ func (c *Canister) capture(ctx context.Context) (z *sealed, err error) {
 		return nil, err
 	}
 	for _, m := range lent {
+		m.rearm(m.lent.residue.All())
 		z.early += m.lent.early.Len()
 		z.residue += m.lent.residue.Len()
 	}

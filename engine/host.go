@@ -51,13 +51,14 @@ func (c *Canister) revert(ctx context.Context) error {
 			return translate(err)
 		}
 	}
-	return c.paused(ctx, func() error {
+	var patches []*patch
+	err = c.paused(ctx, func() (err error) {
 		c.gate.Lock()
 		defer c.gate.Unlock()
 		if err := c.open(); err != nil {
 			return err
 		}
-		patches, _, err := c.patches(ctx, m, SnapshotID{}, nil)
+		patches, _, err = c.patches(ctx, m, SnapshotID{}, nil)
 		if err != nil {
 			return err
 		}
@@ -67,6 +68,10 @@ func (c *Canister) revert(ctx context.Context) error {
 		c.fill(m)
 		return nil
 	})
+	if err == nil {
+		rearm(patches)
+	}
+	return err
 }
 
 // AddChunk adds an entry to the wasm chunk store of the upload, with all else

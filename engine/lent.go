@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/internal/trackmem"
@@ -240,7 +241,7 @@ func (m *Memory) unlend(ctx context.Context) error {
 	case l.tm.Borrowed():
 		return fmt.Errorf("%s is borrowed: release it first: %w", m.section, ErrInvalid)
 	}
-	m.s.e.collect(m, &l.dirty)
+	m.collected(l.tm.Look(&l.dirty))
 	for page := range l.dirty.Pages() {
 		if page < pagesOf(m.size) {
 			q := new(pageBytes)
@@ -252,12 +253,19 @@ func (m *Memory) unlend(ctx context.Context) error {
 	return l.tm.Close()
 }
 
-// collect is Collect with the meaning of its error: everything is in d then,
+// collected says what the error of a collect means: everything is in its set,
 // which is right and only slow.
-func (e *Engine) collect(m *Memory, d *trackmem.DirtySet) {
-	if err := m.lent.tm.Collect(d); err != nil {
-		e.o.Logger.Warn("written pages are not known, all are taken", "canister", m.s.id.String(), "section", m.section.String(), "error", err)
+func (m *Memory) collected(err error) {
+	if err != nil {
+		m.s.e.o.Logger.Warn("written pages are not known, all are taken", "canister", m.s.id.String(), "section", m.section.String(), "error", err)
 	}
+}
+
+// rearm goes before the canister's next operation, after a pause in which it
+// was looked what was written; the guest may run. What differs by now from the
+// copies is dirty.
+func (m *Memory) rearm(copies iter.Seq2[uint64, []byte]) {
+	m.collected(m.lent.tm.Rearm(&m.lent.dirty, copies))
 }
 
 // bufsKept and bufPagesKept bound the copies' memory that is kept for the next
@@ -326,13 +334,11 @@ func (m *Memory) preCopy(ctx context.Context, running bool) error {
 func (m *Memory) collectRunning(d *trackmem.DirtySet) {
 	switch tm := m.lent.tm; tm.Mode() {
 	case trackmem.ModeKernel:
-		if err := tm.CollectRunning(d); err != nil {
-			m.s.e.o.Logger.Warn("written pages are not known, all are taken", "canister", m.s.id.String(), "section", m.section.String(), "error", err)
-		}
+		m.collected(tm.CollectRunning(d))
 	case trackmem.ModeBitmap:
 		m.s.gate.Lock() // writers stand still for the moment of it
 		defer m.s.gate.Unlock()
-		m.s.e.collect(m, d)
+		m.collected(tm.Collect(d))
 	}
 }
 
@@ -342,7 +348,7 @@ func (m *Memory) sealLent() {
 	var d trackmem.DirtySet
 	d.Union(&l.dirty)
 	l.dirty.Clear()
-	m.s.e.collect(m, &d)
+	m.collected(l.tm.Look(&d))
 	l.taken.Union(&d)
 	l.tm.CopyDirty(&d, l.residue)
 	l.last = d.Len()

@@ -74,54 +74,58 @@ func (c *Canister) load(ctx context.Context, id SnapshotID, o LoadOptions) (Load
 		return res, locate(err, id.Canister, id, Section{}, 0)
 	}
 
+	var patches []*patch
 	err = c.paused(ctx, func() (err error) {
-		res, err = c.loadPaused(ctx, op, next, m, id)
+		res, patches, err = c.loadPaused(ctx, op, next, m, id)
 		return err
 	})
-	if err == nil && id.Canister == c.id {
+	if err != nil {
+		return res, err
+	}
+	rearm(patches)
+	if id.Canister == c.id {
 		if u := c.uploads[id.Local]; u != nil {
 			delete(c.uploads, id.Local)
 			u.shut(ErrImmutable)
 		}
 	}
-	return res, err
+	return res, nil
 }
 
 // loadPaused commits a load and makes the live state what was loaded. Nobody
-// writes from the check to the end: what is checked is what changes.
-func (c *Canister) loadPaused(ctx context.Context, op *operation, next *record.Record, m *manifest.Manifest, id SnapshotID) (LoadResult, error) {
-	var res LoadResult
+// writes from the check to the end: what is checked is what changes. The
+// patches it gives are applied, and wait for rearm.
+func (c *Canister) loadPaused(ctx context.Context, op *operation, next *record.Record, m *manifest.Manifest, id SnapshotID) (res LoadResult, _ []*patch, err error) {
 	c.gate.Lock()
 	defer c.gate.Unlock()
 	if err := c.openToLoad(); err != nil {
-		return res, err
+		return res, nil, err
 	}
 	differ := map[Section][]manifest.PageEntry{}
-	var err error
 	if res.Pages, err = c.checkLoad(ctx, op.rec.Head, next.Head, m, id, differ); errors.Is(err, ErrCorrupt) {
 		// It may be the head that can not be read, and this is the way out of that.
 		res.Pages, err = c.checkWhole(ctx, next.Head, m, id, differ)
 	}
 	if err != nil {
-		return res, err
+		return res, nil, err
 	}
 	patches, pages, err := c.patches(ctx, m, id, differ)
 	if err != nil {
-		return res, err
+		return res, nil, err
 	}
 	res.Pages += pages
 	seq, err := op.commit(ctx, next)
 	if err != nil {
 		cancelPatches(patches)
-		return res, err
+		return res, nil, err
 	}
 	res.Sequence = uint64(seq)
 	if err := c.applyPatches(patches); err != nil {
-		return res, err
+		return res, nil, err
 	}
 	c.fill(m)
 	c.headless.Store(nil)
-	return res, nil
+	return res, patches, nil
 }
 
 // checkWhole is checkLoad where nothing is known of the head: all of the

@@ -69,7 +69,7 @@ func (p *patch) plan(ctx context.Context, differ []manifest.PageEntry) error {
 	l := m.lent
 	l.taken.Union(&l.dirty)
 	l.dirty.Clear()
-	m.s.e.collect(m, &l.taken)
+	m.collected(l.tm.Look(&l.taken))
 	end := pagesOf(p.root.Size)
 	for len(differ) > 0 && differ[len(differ)-1].Index >= end {
 		differ = differ[:len(differ)-1]
@@ -159,14 +159,22 @@ func (p *patch) apply(ctx context.Context) error {
 		}
 	}
 	m.lent.taken.Clear()
-	// What was written is the base now. Were it not known to be armed, all
-	// would be dirty, which is right too.
 	tm.Touch()
-	var d trackmem.DirtySet
-	if err := tm.Collect(&d); err != nil {
-		m.lent.dirty.Union(&d)
-	}
 	return nil
+}
+
+// rearm is for patches that were applied, when the guest may run again. Pages of
+// which no copy was kept are taken for dirty.
+func rearm(ps []*patch) {
+	for _, p := range ps {
+		p.m.rearm(func(yield func(uint64, []byte) bool) {
+			for i := range len(p.kept) / PageSize {
+				if !yield(p.pages[i], p.kept[i*PageSize:(i+1)*PageSize]) {
+					return
+				}
+			}
+		})
+	}
 }
 
 // cancelPatches gives back what was dirty.

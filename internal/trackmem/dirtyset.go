@@ -72,6 +72,14 @@ func (d *DirtySet) Union(o *DirtySet) {
 	}
 }
 
+// Remove takes a page out.
+func (d *DirtySet) Remove(page uint64) {
+	if d.Has(page) {
+		d.words[page/64] &^= 1 << (page % 64)
+		d.n--
+	}
+}
+
 // RemoveFrom takes out the pages from first on.
 func (d *DirtySet) RemoveFrom(first uint64) {
 	for w := first / 64; w < uint64(len(d.words)); w++ {

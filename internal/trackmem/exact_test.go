@@ -80,6 +80,8 @@ type shadowed struct {
 	touched DirtySet // written by anybody since then
 	kernel  func(b []byte) error
 	pre     DirtySet // of running collects
+	rearmed DirtySet // by Rearm after the last look
+	left    bool     // what the last look saw was not armed, and is seen again
 	peak    int64    // longest since
 	buf     PageBuf
 }
@@ -184,9 +186,19 @@ func (s *shadowed) resize() error {
 // check collects and compares: nothing that changed is missing, and what is
 // too much was at least touched.
 func (s *shadowed) check(exact bool) error {
-	var d DirtySet
-	if err := s.m.Collect(&d); err != nil {
+	d, looked := s.rearmed, s.rng.IntN(2) == 0
+	s.rearmed = DirtySet{}
+	collect := s.m.Collect
+	if looked {
+		collect = s.m.Look
+	}
+	if err := collect(&d); err != nil {
 		return err
+	}
+	for p := range d.Pages() {
+		if p >= pages(s.m.Size()) { // was rearmed and cut off since
+			d.Remove(p)
+		}
 	}
 	extra := d.Len()
 	mem, size := s.b.Bytes(), s.m.Size()
@@ -208,7 +220,7 @@ func (s *shadowed) check(exact bool) error {
 			return fmt.Errorf("page %d is behind the end, %d", p, pages(size))
 		}
 	}
-	if exact && s.pre.Len() == 0 && s.m.Mode() != ModeHash && extra > 0 {
+	if exact && s.pre.Len() == 0 && !s.left && s.m.Mode() != ModeHash && extra > 0 {
 		return fmt.Errorf("%d pages were reported that nobody touched", extra)
 	}
 	// Copies are what the memory is now.
@@ -233,6 +245,33 @@ func (s *shadowed) check(exact bool) error {
 			s.touched.AddRange(max(first, pages(size)), end)
 		}
 	}
+	if s.left = looked && s.rng.IntN(8) == 0; looked && !s.left {
+		return s.rearm(exact)
+	}
+	return nil
+}
+
+// rearm arms what was looked at, after some more was written.
+func (s *shadowed) rearm(exact bool) error {
+	if !s.m.Mode().Running() {
+		return s.m.Rearm(&s.rearmed, s.buf.All())
+	}
+	before := s.touched
+	s.touched = DirtySet{}
+	for range s.rng.IntN(3) {
+		if err := s.write(); err != nil {
+			return err
+		}
+	}
+	if err := s.m.Rearm(&s.rearmed, s.buf.All()); err != nil {
+		return err
+	}
+	for p := range s.rearmed.Pages() {
+		if exact && !s.touched.Has(p) {
+			return fmt.Errorf("page %d is dirty after it was looked at, and nobody wrote it", p)
+		}
+	}
+	s.touched.Union(&before)
 	return nil
 }
 
@@ -262,12 +301,15 @@ func TestNothingIsMissed(t *testing.T) {
 			tr := tracker(t, v.o)
 			stop := collectGarbage()
 			defer stop()
+			// Huge pages populate what nobody wrote, and so do systems without a
+			// page of zeros that reads share.
+			exact := !v.o.HugePages && os.Getpagesize() == PageSize && readsAreHoles(t, tr)
 			var s *shadowed
 			for round := range rounds * v.share / 10 {
 				if round%200 == 0 {
 					s = newShadowed(t, tr, rand.New(rand.NewPCG(base, uint64(i*rounds+round))))
 				}
-				if err := s.round(v.o); err != nil {
+				if err := s.round(exact); err != nil {
 					t.Fatalf("round %d: %v", round, err)
 				}
 			}
@@ -275,7 +317,28 @@ func TestNothingIsMissed(t *testing.T) {
 	}
 }
 
-func (s *shadowed) round(o Options) error {
+// readsAreHoles tells whether a page that was only read has no content of its
+// own.
+func readsAreHoles(t *testing.T, tr *Tracker) bool {
+	t.Helper()
+	if tr.Mode() != ModeKernel {
+		return true
+	}
+	m := memory(t, tr, PageSize, PageSize)
+	if _, err := m.ReadAt(make([]byte, 1), 0); err != nil {
+		t.Fatal(err)
+	}
+	var d DirtySet
+	if err := m.populated(&d, 0, 1); err != nil {
+		t.Fatal(err)
+	}
+	if d.Len() > 0 {
+		t.Log("reads populate pages on this system: what is reported needlessly is not held against the kernel")
+	}
+	return d.Len() == 0
+}
+
+func (s *shadowed) round(exact bool) error {
 	for range s.rng.IntN(6) {
 		act := s.write
 		switch s.rng.IntN(12) {
@@ -294,8 +357,7 @@ func (s *shadowed) round(o Options) error {
 			return err
 		}
 	}
-	// Huge pages populate what nobody wrote.
-	return s.check(!o.HugePages && os.Getpagesize() == PageSize)
+	return s.check(exact)
 }
 
 // collectRunning is a pre-copy: what it reports needs not be reported again.

@@ -136,9 +136,15 @@ func (k *kernel) arm(mem []byte) error {
 	return nil
 }
 
-// written is the one question that the kernel answers on its fast path; what
-// matches is armed again in the same step.
-var written = scanArg{flags: scanWPMatching | scanCheckWPAsync, mask: pageIsWritten, returned: pageIsWritten}
+// written is the one question that the kernel answers on its fast path; with
+// arming, what matches is armed again in the same step.
+func written(arm bool) scanArg {
+	q := scanArg{flags: scanCheckWPAsync, mask: pageIsWritten, returned: pageIsWritten}
+	if arm {
+		q.flags |= scanWPMatching
+	}
+	return q
+}
 
 // populated asks for pages with content of their own, and arms nothing.
 var populated = scanArg{
@@ -188,12 +194,12 @@ func (k *kernel) scanOnce(arg *scanArg) (int, error) {
 	}
 }
 
-// collectKernel adds the pages of [0, end) written since the last time. running
-// says that there may be writers.
+// collectKernel adds the pages of [0, end) written since they were armed, and
+// arms them as how says.
 //
 // Regions are armed as a whole once something in them was touched. Until then
-// they were all zeros at the last collect, and stay what they are.
-func (m *Memory) collectKernel(d *DirtySet, end uint64, running bool) error {
+// they were all zeros when they were last looked at, but for the pages in loose.
+func (m *Memory) collectKernel(d *DirtySet, end uint64, how arming) error {
 	k := m.t.kernel
 	var fresh DirtySet // pages in regions that are not armed
 	at := uint64(0)
@@ -201,7 +207,7 @@ func (m *Memory) collectKernel(d *DirtySet, end uint64, running bool) error {
 		first, last = min(first*regionPages, end), min(last*regionPages, end)
 		err := m.populated(&fresh, at, first)
 		if err == nil && first < last {
-			err = k.scan(m.res.bytes[first*PageSize:last*PageSize], written, func(from, to uint64) {
+			err = k.scan(m.res.bytes[first*PageSize:last*PageSize], written(how != armNothing), func(from, to uint64) {
 				d.AddRange(first+from/PageSize, first+(to+PageSize-1)/PageSize)
 			})
 		}
@@ -213,7 +219,11 @@ func (m *Memory) collectKernel(d *DirtySet, end uint64, running bool) error {
 	if err := m.populated(&fresh, at, end); err != nil {
 		return err
 	}
-	if fresh.Len() == 0 {
+	m.loose.RemoveFrom(end) // what is cut off is marked
+	fresh.Union(&m.loose)
+	d.Union(&fresh)
+	if how == armNothing {
+		m.loose = fresh
 		return nil
 	}
 	var regions DirtySet
@@ -226,13 +236,14 @@ func (m *Memory) collectKernel(d *DirtySet, end uint64, running bool) error {
 			return err
 		}
 		m.touched.AddRange(first, last)
-		if running {
+		if how == armRunning {
 			// What was written between the question and the arming is not
-			// known, so all of it is reported.
+			// known, and can not be asked for: to the kernel an armed page that
+			// never was looks like one that is swapped out.
 			d.AddRange(lo, min(hi, end))
 		}
 	}
-	d.Union(&fresh)
+	m.loose = DirtySet{}
 	return nil
 }
 

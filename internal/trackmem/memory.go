@@ -1,9 +1,11 @@
 package trackmem
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
 	"io"
+	"iter"
 	"sync"
 	"sync/atomic"
 	"unsafe"
@@ -32,9 +34,21 @@ type Memory struct {
 
 	mu      sync.Mutex // guards what follows, and that nothing is unmapped in use
 	touched DirtySet   // regions that are armed, in kernel mode
+	// loose are pages that Look reported in regions that are not armed. They
+	// may have become zeros since, which are not there to be seen.
+	loose   DirtySet
 	borrows int
 	closed  bool
 }
+
+// arming says which of the pages that a collect reports it arms.
+type arming uint8
+
+const (
+	armStill   arming = iota // all; nobody writes
+	armRunning               // all; there may be writers
+	armNothing
+)
 
 // Limit is the most that m can grow to, in bytes.
 func (m *Memory) Limit() int64 { return int64(len(m.res.bytes)) }
@@ -140,7 +154,15 @@ func (m *Memory) Truncate(size int64) error {
 // Collect moves the pages written since the last Collect into d, all below
 // Size, and arms them again. Nobody may write meanwhile. After an error every
 // page is in d, because nothing is known.
-func (m *Memory) Collect(d *DirtySet) error {
+func (m *Memory) Collect(d *DirtySet) error { return m.collect(d, armStill) }
+
+// Look is Collect for a pause: in kernel mode it arms nothing, which is what
+// takes the time (each page table that has something to arm makes all
+// processors drop what they know of it). What it put into d is armed by Rearm or
+// the next Collect, and until then reported again.
+func (m *Memory) Look(d *DirtySet) error { return m.collect(d, armNothing) }
+
+func (m *Memory) collect(d *DirtySet, how arming) error {
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.closed {
@@ -157,7 +179,7 @@ func (m *Memory) Collect(d *DirtySet) error {
 	var err error
 	switch m.mode {
 	case ModeKernel:
-		err = m.collectKernel(d, end, false)
+		err = m.collectKernel(d, end, how)
 	case ModeHash:
 		m.hashes.collect(m.res.bytes, d, end)
 	}
@@ -177,14 +199,62 @@ func (m *Memory) CollectRunning(d *DirtySet) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	return m.collectRunning(d)
+}
+
+func (m *Memory) collectRunning(d *DirtySet) error {
 	if m.closed {
 		return ErrClosed
 	}
 	end := pages(m.size.Load())
-	if err := m.collectKernel(d, end, true); err != nil {
+	if err := m.collectKernel(d, end, armRunning); err != nil {
 		d.AddRange(0, end)
 		return fmt.Errorf("collect written pages: %w", err)
 	}
+	return nil
+}
+
+// Rearm arms what Look reported, beside writers, and adds to d what may differ
+// by now from what Look saw: copies are the pages it reported, as they were
+// then. A page that equals its copy after it was armed is as it was; one that
+// was reported and has no copy is taken to differ. After an error every page is
+// in d. It has nothing to do where collecting does not arm.
+func (m *Memory) Rearm(d *DirtySet, copies iter.Seq2[uint64, []byte]) error {
+	if m.mode != ModeKernel {
+		return nil
+	}
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	var again, before, seen DirtySet
+	before.Union(&m.touched)
+	if err := m.collectRunning(&again); err != nil {
+		d.Union(&again)
+		return err
+	}
+	same := func(page uint64, was []byte) {
+		if now := m.Page(page); now != nil && bytes.Equal(now, was) {
+			again.Remove(page)
+		}
+	}
+	for page, was := range copies {
+		seen.Add(page)
+		if again.Has(page) {
+			same(page, was)
+		}
+	}
+	// Regions that were not armed before were zeros where Look saw nothing.
+	var zeros [PageSize]byte
+	for region := range m.touched.Pages() {
+		if before.Has(region) {
+			continue
+		}
+		for page := region * regionPages; page < (region+1)*regionPages; page++ {
+			if again.Has(page) && !seen.Has(page) {
+				same(page, zeros[:])
+			}
+		}
+	}
+	d.Union(&again)
 	return nil
 }
 

@@ -1,5 +1,7 @@
 package trackmem
 
+import "iter"
+
 // slabPages is how many pages of a PageBuf lie side by side: 1 MiB.
 const slabPages = 256
 
@@ -36,6 +38,17 @@ func (b *PageBuf) Reserve(n int) {
 func (b *PageBuf) Page(i int) (uint64, []byte) {
 	at := i % slabPages * PageSize
 	return b.index[i], b.slabs[i/slabPages][at : at+PageSize : at+PageSize]
+}
+
+// All yields the copies and which page each is of, as Page does.
+func (b *PageBuf) All() iter.Seq2[uint64, []byte] {
+	return func(yield func(uint64, []byte) bool) {
+		for i := range b.Len() {
+			if !yield(b.Page(i)) {
+				return
+			}
+		}
+	}
 }
 
 // Reset empties b.
