@@ -13,7 +13,7 @@ BENCH         ?= .
 BENCH_COUNT   ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint tools fmt race crash fuzz bench cover clean
+.PHONY: help demo build test lint tools fmt race crash cross fuzz bench cover clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -54,6 +54,17 @@ race: ## the tests under the race detector, the long ones cut short
 crash: ## crash, power-loss and model tests of the engine, CRASH_POINTS of them
 	SNAPSTORE_CRASH_POINTS=$(CRASH_POINTS) SNAPSTORE_HISTORIES=200 \
 		$(GO) test -count=1 -timeout 60m -run 'Crash|Power|Kill|Histor|Model' ./engine
+
+# What of the tests depends on the processor or the system, short enough for an
+# emulator.
+CROSS := ./internal/trackmem ./internal/pagehash ./internal/osfs ./chunk ./manifest
+
+cross: ## build for other systems, and test on arm64 where qemu-user-static is here
+	GOARCH=arm64 $(GO) vet ./...
+	GOOS=darwin $(GO) build ./... && GOOS=windows $(GO) build ./internal/trackmem ./engine
+	@if command -v qemu-aarch64-static >/dev/null; then \
+		GOARCH=arm64 $(GO) test -short -timeout 10m -exec "$$(command -v qemu-aarch64-static)" $(CROSS); \
+	else echo "SKIPPED: qemu-user-static is not here, so nothing ran on arm64"; fi
 
 fuzz: ## every fuzz target, FUZZ_TIME each
 	@set -e; for pkg in $$($(GO) list ./...); do \
