@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"math/rand/v2"
 	"runtime"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"testing"
@@ -223,4 +224,72 @@ func BenchmarkRestore(b *testing.B) {
 	}
 	b.ReportMetric(float64(limit)/float64(took), "of-limit")
 	b.ReportMetric(float64(k.s.Stats().Groups)/float64(b.N), "groups/op")
+}
+
+// BenchmarkScattered reads 1 % of an image, at random and in order, as a load
+// does. The limit decodes the groups that have them and hashes them alone.
+func BenchmarkScattered(b *testing.B) {
+	mem := benchImage()
+	k, ids := stored(b, -1, mem)
+	r := rand.New(rand.NewPCG(1, 3))
+	var refs []PageRef
+	for i := range ids {
+		if r.IntN(100) == 0 && !ids[i].IsZero() {
+			refs = append(refs, PageRef{ids[i], make([]byte, PageSize)})
+		}
+	}
+	wanted := map[ID]bool{}
+	for _, ref := range refs {
+		wanted[ref.ID] = true
+	}
+	var payloads [][]byte
+	for _, f := range k.l.frames {
+		if g, err := parseGroup(f.Payload); err == nil {
+			for i := range g.n {
+				if wanted[g.id(i)] {
+					payloads = append(payloads, f.Payload)
+					break
+				}
+			}
+		}
+	}
+	bare := func() time.Duration {
+		began := time.Now()
+		var next atomic.Int64
+		var wg sync.WaitGroup
+		for range runtime.GOMAXPROCS(0) {
+			wg.Go(func() {
+				var c Coder
+				buf := make([]byte, maxRaw)
+				var sums [GroupPages]ID
+				for i := int(next.Add(1)) - 1; i < len(payloads); i = int(next.Add(1)) - 1 {
+					g, _ := parseGroup(payloads[i])
+					if g.decode(&c, buf[:g.raw()]) != nil {
+						panic("wrong")
+					}
+					if i%GroupPages == 0 && SumPages(sums[:g.n], buf[:g.raw()]) != nil {
+						panic("wrong")
+					}
+				}
+			})
+		}
+		wg.Wait()
+		return time.Since(began)
+	}
+	b.SetBytes(int64(len(refs) * PageSize))
+	var limits, times []time.Duration
+	for b.Loop() {
+		b.StopTimer()
+		limits = append(limits, bare())
+		b.StartTimer()
+		began := time.Now()
+		if err := k.s.Pages(context.Background(), refs); err != nil {
+			b.Fatal(err)
+		}
+		times = append(times, time.Since(began))
+	}
+	slices.Sort(limits)
+	slices.Sort(times)
+	b.ReportMetric(float64(limits[len(limits)/2])/float64(times[len(times)/2]), "of-limit")
+	b.ReportMetric(float64(len(payloads)), "groups/op")
 }

@@ -2,6 +2,7 @@ package chunk
 
 import (
 	"bytes"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"sync"
@@ -156,6 +157,36 @@ func (c *Coder) decompress(dst []byte, codec Codec, src []byte) error {
 		return errLength
 	}
 	return nil
+}
+
+// prefixSlack is by how much decompressPrefix aims beyond what is wanted. The
+// last match or literal that it meets does not fit and is not written; few are
+// longer than a page.
+const prefixSlack = PageSize
+
+// decompressPrefix fills dst with the start of what src decompresses to, and
+// saves the work on the rest where the codec can be stopped. It promises
+// nothing about what it wrote: the caller compares pages with their IDs, and
+// decompresses everything when one does not match. dst has raw bytes of room, of
+// which the first n are wanted; src may be changed.
+func (c *Coder) decompressPrefix(dst []byte, n int, codec Codec, src []byte) error {
+	switch end := n + prefixSlack; {
+	case codec == CodecRaw && len(src) == len(dst):
+		copy(dst[:n], src)
+		return nil
+	case codec == CodecS2 && end < len(dst):
+		// A block starts with its decompressed length, of three bytes for these.
+		// With a smaller one the decoder stops at the first thing that goes
+		// beyond it.
+		if v, size := binary.Uvarint(src); size == 3 && v == uint64(len(dst)) {
+			head := [3]byte(src)
+			src[0], src[1], src[2] = byte(end)|0x80, byte(end>>7)|0x80, byte(end>>14)
+			_, _ = s2.Decode(dst[:0:end], src) // corrupt, as it must be
+			copy(src, head[:])
+			return nil
+		}
+	}
+	return c.decompress(dst, codec, src)
 }
 
 // proves says whether compressed decompresses to raw.

@@ -135,9 +135,40 @@ func (g group) ids() []ID {
 	return ids
 }
 
+// match says which of the pages in need, a bit for each slot, are what their IDs
+// name.
+func (g group) match(pages []byte, need uint32) (same uint32) {
+	var sums [GroupPages]ID
+	for slot := 0; slot < g.n; {
+		end := slot
+		for end < g.n && need&(1<<end) != 0 {
+			end++
+		}
+		if SumPages(sums[slot:end], pages[slot*PageSize:end*PageSize]) != nil {
+			return 0 // lengths match
+		}
+		for ; slot < end; slot++ {
+			if sums[slot] == g.id(slot) {
+				same |= 1 << slot
+			}
+		}
+		slot = end + 1
+	}
+	return same
+}
+
 // decode fills dst, of raw() bytes, and nothing beyond it.
 func (g group) decode(c *Coder, dst []byte) error {
 	if err := c.decompress(dst[:g.raw():g.raw()], g.codec, g.data); err != nil {
+		return fmt.Errorf("chunk: group as %v: %w", g.codec, err)
+	}
+	return nil
+}
+
+// decodePrefix fills the first pages of dst, of raw() bytes, if it can. Only what
+// matches its ID was filled.
+func (g group) decodePrefix(c *Coder, dst []byte, pages int) error {
+	if err := c.decompressPrefix(dst[:g.raw():g.raw()], pages*PageSize, g.codec, g.data); err != nil {
 		return fmt.Errorf("chunk: group as %v: %w", g.codec, err)
 	}
 	return nil

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"math/bits"
 
 	"github.com/snapstore/snapstore/internal/index"
 	"github.com/snapstore/snapstore/internal/seglog"
@@ -87,6 +88,24 @@ func (s *Store) decode(g group, dst []byte) error {
 	return nil
 }
 
+// decodeFor decodes what is needed of a group for the pages in need, a bit for
+// each slot, and says which of them are what their IDs name.
+func (s *Store) decodeFor(g group, dst []byte, need uint32) (verified uint32, err error) {
+	last := bits.Len32(need)
+	s.stats.groups.Add(1)
+	if err := g.decodePrefix(&s.coder, dst, last); err != nil {
+		return 0, damage{err}
+	}
+	if verified = g.match(dst, need); verified == need {
+		return verified, nil
+	}
+	// Stopped too early, or damaged.
+	if err := s.decode(g, dst); err != nil {
+		return 0, err
+	}
+	return g.match(dst, need), nil
+}
+
 // Page reads a page into dst, of PageSize bytes. The page is verified. On an
 // error dst is as it was.
 func (s *Store) Page(id ID, dst []byte) error {
@@ -119,25 +138,29 @@ func (s *Store) readPage(id ID, dst []byte, keep bool) error {
 		if slot >= g.n || g.id(slot) != id {
 			return damaged("group does not hold the page at slot %d", slot)
 		}
+		need, verified := uint32(1)<<slot, uint32(0)
 		var pages []byte
 		if keep {
 			pages = make([]byte, g.raw())
+			if err = s.decode(g, pages); err == nil {
+				verified = g.match(pages, need)
+			}
 		} else {
 			raw := s.raws.get()
 			defer s.raws.put(raw)
 			pages = raw[:g.raw():g.raw()]
+			verified, err = s.decodeFor(g, pages, need)
 		}
-		if err := s.decode(g, pages); err != nil {
+		if err != nil {
 			return err
 		}
-		page := pages[slot*PageSize : (slot+1)*PageSize]
-		if Sum(page) != id {
+		if verified != need {
 			return damaged("page does not match its id")
 		}
-		copy(dst, page)
+		copy(dst, pages[slot*PageSize:])
 		if keep {
 			c := &cachedGroup{ids: g.ids(), pages: pages}
-			c.verified.Store(1 << slot)
+			c.verified.Store(verified)
 			s.pages.add(c)
 		}
 		return nil

@@ -206,39 +206,32 @@ func (p *plan) fill(at index.Location, payload, raw []byte) error {
 		return err
 	}
 	var heads [GroupPages]int32
-	need := 0
+	need := uint32(0)
 	for slot := range g.n {
-		heads[slot] = -1
 		if j, ok := p.head[g.id(slot)]; ok && p.state[j].CompareAndSwap(wanted, taken) {
 			heads[slot] = j
-			need++
+			need |= 1 << slot
 		}
 	}
 	if need == 0 {
 		return nil
 	}
 	pages := raw[:g.raw():g.raw()]
+	var verified uint32
 	if p.keep {
 		pages = make([]byte, g.raw())
+		if err = p.s.decode(g, pages); err == nil {
+			verified = g.match(pages, need)
+		}
+	} else {
+		verified, err = p.s.decodeFor(g, pages, need)
 	}
-	if err := p.s.decode(g, pages); err != nil {
+	if err != nil {
 		return err
 	}
-	var sums [GroupPages]ID
-	for slot := 0; slot < g.n; {
-		end := slot
-		for end < g.n && heads[end] >= 0 {
-			end++
-		}
-		if err := SumPages(sums[slot:end], pages[slot*PageSize:end*PageSize]); err != nil {
-			return err
-		}
-		slot = end + 1
-	}
-	verified := uint32(0)
 	for slot := range g.n {
-		if j := heads[slot]; j >= 0 && sums[slot] == g.id(slot) {
-			verified |= 1 << slot
+		if verified&(1<<slot) != 0 {
+			j := heads[slot]
 			copy(p.refs[j].Dst, pages[slot*PageSize:(slot+1)*PageSize])
 			p.spread(j)
 		}
