@@ -30,7 +30,7 @@ func TestGroupRoundTrip(t *testing.T) {
 			if n > 2 && used != codec {
 				t.Errorf("%v of %d pages: stored as %v", codec, n, used)
 			}
-			got, err := GroupIDs(payload)
+			_, got, err := GroupIDs(payload)
 			if err != nil || len(got) != n {
 				t.Fatalf("ids: %v, %v", got, err)
 			}
@@ -96,10 +96,10 @@ func TestGroupRefusesBadInput(t *testing.T) {
 		"codec":    func() error { _, _, err := AppendGroup(nil, 3, ids[:1], pages[:PageSize]); return err },
 		"zero id":  func() error { _, _, err := AppendGroup(nil, CodecS2, make([]ID, 1), pages[:PageSize]); return err },
 		"sum":      func() error { return SumPages(ids, pages[1:]) },
-		"no nodes": func() error { _, err := AppendNodes(nil, nil); return err },
-		"nodes":    func() error { _, err := AppendNodes(nil, make([][]byte, 17)); return err },
-		"big node": func() error { _, err := AppendNodes(nil, [][]byte{make([]byte, MaxNode+1)}); return err },
-		"empty":    func() error { _, err := AppendNodes(nil, [][]byte{{}}); return err },
+		"no nodes": func() error { _, err := AppendNodes(nil, Domain{}, nil); return err },
+		"nodes":    func() error { _, err := AppendNodes(nil, Domain{}, make([][]byte, 17)); return err },
+		"big node": func() error { _, err := AppendNodes(nil, Domain{}, [][]byte{make([]byte, MaxNode+1)}); return err },
+		"empty":    func() error { _, err := AppendNodes(nil, Domain{}, [][]byte{{}}); return err },
 	} {
 		if f() == nil {
 			t.Errorf("%s: no error", name)
@@ -252,7 +252,7 @@ func FuzzGroup(f *testing.F) {
 	}
 	var c Coder
 	f.Fuzz(func(t *testing.T, b []byte) {
-		ids, err := GroupIDs(b)
+		_, ids, err := GroupIDs(b)
 		dst := make([]byte, maxRaw+64)
 		guard := bytes.Repeat([]byte{0xee}, len(dst))
 		copy(dst, guard)
@@ -293,16 +293,16 @@ func FuzzNodes(f *testing.F) {
 	_, a := testNode(1)
 	_, b := testNode(77)
 	for _, nodes := range [][][]byte{{a}, {a, b}, {b, a, a, b}} {
-		p, _ := AppendNodes(nil, nodes)
+		p, _ := AppendNodes(nil, Domain{}, nodes)
 		f.Add(p)
 	}
 	f.Add([]byte{1, 16, 0, 0, 255, 255, 255, 255})
 	f.Fuzz(func(t *testing.T, p []byte) {
-		nodes, err := SplitNodes(p)
+		_, nodes, err := SplitNodes(p)
 		if err != nil {
 			return
 		}
-		again, err := AppendNodes(nil, nodes)
+		again, err := AppendNodes(nil, Domain{}, nodes)
 		if err != nil || !bytes.Equal(again, p) {
 			t.Fatalf("encodes differently: %v", err)
 		}
@@ -317,11 +317,11 @@ func TestNodesRoundTrip(t *testing.T) {
 			nodes = append(nodes, node)
 		}
 		nodes[n-1] = bytes.Repeat([]byte{9}, MaxNode)
-		p, err := AppendNodes([]byte("x"), nodes)
+		p, err := AppendNodes([]byte("x"), Domain{}, nodes)
 		if err != nil {
 			t.Fatal(err)
 		}
-		back, err := SplitNodes(p[1:])
+		_, back, err := SplitNodes(p[1:])
 		if err != nil || len(back) != n {
 			t.Fatalf("%d nodes: %v", len(back), err)
 		}
@@ -331,11 +331,11 @@ func TestNodesRoundTrip(t *testing.T) {
 			}
 		}
 		for cut := 0; cut < len(p)-1; cut += 1 + cut/100 {
-			if _, err := SplitNodes(p[1 : 1+cut]); err == nil {
+			if _, _, err := SplitNodes(p[1 : 1+cut]); err == nil {
 				t.Fatalf("%d bytes of %d split", cut, len(p)-1)
 			}
 		}
-		if _, err := SplitNodes(append(p[1:], 0)); err == nil {
+		if _, _, err := SplitNodes(append(p[1:], 0)); err == nil {
 			t.Fatal("a byte too many")
 		}
 	}

@@ -42,7 +42,7 @@ func (c *Canister) revert(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := c.e.manifest(ctx, rec.Head)
+	m, err := c.e.manifest(ctx, c.store, rec.Head)
 	if err != nil {
 		return locate(err, c.id, SnapshotID{}, Section{}, 0)
 	}
@@ -57,7 +57,7 @@ func (c *Canister) revert(ctx context.Context) error {
 		if err := c.open(); err != nil {
 			return err
 		}
-		patches, _, err := c.patches(ctx, m, SnapshotID{}, nil)
+		patches, _, err := c.patches(ctx, c.store, m, SnapshotID{}, nil)
 		if err != nil {
 			return err
 		}

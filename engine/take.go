@@ -188,11 +188,16 @@ func (e *Engine) begin(ctx context.Context, ent *entry) (*operation, error) {
 		return nil, translate(err)
 	}
 	op := &operation{e: e, ent: ent, rec: rec, ended: both(e.tickets.Begin()), pins: e.store.NewPins()}
-	op.writer = e.store.NewWriter(chunk.WriterOptions{
-		Codec: e.o.Codec, Pins: op.pins, NoDedup: e.idx.Untrusted() != nil, Heal: e.counter.Lossy(),
+	op.writer = e.newWriter(ent, op.pins)
+	return op, nil
+}
+
+// newWriter gives what writes in the domain of a canister.
+func (e *Engine) newWriter(ent *entry, pins *chunk.Pins) *chunk.Writer {
+	return e.in(ent.id).NewWriter(chunk.WriterOptions{
+		Codec: e.o.Codec, Pins: pins, NoDedup: e.idx.Untrusted() != nil, Heal: e.counter.Lossy(),
 		Spill: func() (chunk.Spill, error) { return e.log.Spill(seglog.StreamBulk) },
 	})
-	return op, nil
 }
 
 // build seals the live state and writes it; next gets the new head. Uploads

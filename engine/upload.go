@@ -90,7 +90,7 @@ func (c *Canister) upload(ctx context.Context, meta Metadata, sections []UploadS
 
 func newUpload(c *Canister, id SnapshotID) *Upload {
 	u := &Upload{c: c}
-	u.e, u.id, u.snapshot = c.e, c.id, id
+	u.e, u.id, u.store, u.snapshot = c.e, c.id, c.store, id
 	u.sections = map[Section]*Memory{}
 	return u
 }
@@ -120,7 +120,7 @@ func (c *Canister) openUpload(ctx context.Context, id SnapshotID) (*Upload, erro
 	if u := c.uploads[id.Local]; u != nil {
 		return u, nil
 	}
-	m, err := c.e.manifest(ctx, s.Root)
+	m, err := c.e.manifest(ctx, c.store, s.Root)
 	if err != nil {
 		return nil, locate(err, c.id, id, Section{}, 0)
 	}

@@ -107,7 +107,7 @@ func newRun(cfg Config) *Run {
 // small segments, a small memtable, small caches. The seed chooses the rest.
 func Options(seed uint64) engine.Options {
 	rng := rand.New(rand.NewPCG(seed, 0x0b7))
-	return engine.Options{
+	o := engine.Options{
 		SegmentSize: 64 << 10, MemTable: 256 << 10, RebuildMemory: 1 << 20,
 		PageCache: 64 << 10, NodeCache: 64 << 10, IndexCache: 256 << 10,
 		Ballast: []int64{-1, 64 << 10}[rng.IntN(2)], NoCompression: rng.IntN(4) == 0,
@@ -115,6 +115,8 @@ func Options(seed uint64) engine.Options {
 		IdleSync:     []time.Duration{-1, time.Millisecond}[rng.IntN(2)],
 		NoBackground: rng.IntN(2) == 0, DebtWait: 20 * time.Second,
 	}
+	o.DedupDomain = []engine.DedupDomain{engine.DedupStore, engine.DedupCanister}[rng.IntN(2)]
+	return o
 }
 
 // Canister gives the id of a canister of the model.
