@@ -56,9 +56,10 @@ type Engine struct {
 	gc      *gc.Collector
 	tickets gc.Tickets
 
-	mu    sync.RWMutex // guards table and the entries' fields
-	table map[CanisterID]*entry
-	live  sync.Mutex // guards the making of Canisters
+	mu       sync.RWMutex // guards table and the entries' fields
+	table    map[CanisterID]*entry
+	accounts accounts   // guarded by mu
+	live     sync.Mutex // guards the making of Canisters
 
 	ahead    seglog.Sequence         // of an index that the log does not reach; 0 is none
 	copies   map[string]index.Record // from an index that was given up

@@ -117,15 +117,19 @@ func (u *Upload) addChunk(ctx context.Context, chunk, host []byte) (res Checkpoi
 			return res, err
 		}
 	}
-	b, err := op.addUpload(ctx, u)
-	if err != nil {
-		return res, err
-	}
 	next := op.rec.Clone()
 	if host != nil {
 		next.Host = slices.Clone(host)
 	}
 	i := slices.IndexFunc(next.Snapshots, func(s record.Snapshot) bool { return s.Local == u.snapshot.Local })
+	next.Snapshots[i].Logical = u.logical()
+	if err := op.reserve(next); err != nil {
+		return res, err
+	}
+	b, err := op.addUpload(ctx, u)
+	if err != nil {
+		return res, err
+	}
 	next.Snapshots[i].Root, next.Snapshots[i].Logical = b.root, b.manifest.LogicalSize()
 	seq, err := op.commit(ctx, next)
 	if err != nil {

@@ -70,6 +70,9 @@ func (c *Canister) load(ctx context.Context, id SnapshotID, o LoadOptions) (Load
 		next.Snapshots[i].Mutable = false
 	}
 	store := c.e.in(id.Canister)
+	if err := op.reserve(next); err != nil {
+		return res, err
+	}
 	m, err := c.e.manifest(ctx, store, snap.Root)
 	if err != nil {
 		return res, locate(err, id.Canister, id, Section{}, 0)

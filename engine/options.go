@@ -51,6 +51,11 @@ type Options struct {
 	Logger *slog.Logger
 	// SnapshotLimit is the most snapshots a canister may have.
 	SnapshotLimit int
+	// CanisterQuota and StoreQuota are the most logical bytes that one canister
+	// and all together may be charged for: durable live states and snapshots,
+	// shared or not; 0 is no limit. What would go beyond is refused with a
+	// QuotaError before anything is written.
+	CanisterQuota, StoreQuota uint64
 	// SegmentSize in bytes; takes effect at Create.
 	SegmentSize int64
 	// DedupDomain says among whom equal content is stored once; the zero value is
@@ -181,7 +186,7 @@ func (o *Options) Validate() error {
 // String lists what is set, for logs and bug reports.
 func (o *Options) String() string {
 	c := o.withDefaults()
-	return fmt.Sprintf("snapshot-limit=%d segment-size=%d dedup=%s codec=%s page-cache=%d node-cache=%d index-cache=%d memtable=%d max-debt=%d max-drops=%d debt-wait=%s clean-below=%.2f ballast=%d background=%t tracking=%s huge-pages=%t",
-		c.SnapshotLimit, c.SegmentSize, c.DedupDomain, c.Codec, c.PageCache, c.NodeCache, c.IndexCache, c.MemTable,
+	return fmt.Sprintf("snapshot-limit=%d canister-quota=%d store-quota=%d segment-size=%d dedup=%s codec=%s page-cache=%d node-cache=%d index-cache=%d memtable=%d max-debt=%d max-drops=%d debt-wait=%s clean-below=%.2f ballast=%d background=%t tracking=%s huge-pages=%t",
+		c.SnapshotLimit, c.CanisterQuota, c.StoreQuota, c.SegmentSize, c.DedupDomain, c.Codec, c.PageCache, c.NodeCache, c.IndexCache, c.MemTable,
 		c.MaxDebt, c.MaxDrops, c.DebtWait, c.CleanBelow, c.Ballast, !c.NoBackground, c.Tracking, c.HugePages)
 }

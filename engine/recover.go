@@ -101,6 +101,7 @@ func (e *Engine) recover(ctx context.Context) error {
 			return err
 		}
 	}
+	e.account()
 	e.applier = gc.NewApplier(e.counter, e.watermark(), e.o.Logger)
 	e.gc = gc.NewCollector(e.log, e.idx, e.store, e.counter, e.applier, &e.tickets, gc.CollectorOptions{
 		CleanBelow: e.o.CleanBelow, MaxDebt: e.o.MaxDebt, MoveCodec: e.moveCodec(), SegmentSize: e.o.SegmentSize,

@@ -187,6 +187,30 @@ func (s *space) seal() (*sealed, error) {
 	return out, nil
 }
 
+// logical is the logical size of what was sealed.
+func (z *sealed) logical() uint64 {
+	m := manifest.Manifest{Meta: z.meta}
+	for _, sec := range z.sections {
+		if sec.size > 0 {
+			m.Sections = append(m.Sections, SectionRoot{Section: sec.m.section, Size: sec.size})
+		}
+	}
+	return m.LogicalSize()
+}
+
+// logical is the logical size as it is now.
+func (s *space) logical() uint64 {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	m := manifest.Manifest{Meta: s.meta}
+	for section, mem := range s.sections {
+		if n := mem.Size(); n > 0 {
+			m.Sections = append(m.Sections, SectionRoot{Section: section, Size: n})
+		}
+	}
+	return m.LogicalSize()
+}
+
 // undo gives every sealed page back. It does nothing after settle.
 func (z *sealed) undo() {
 	if z == nil || z.settled {

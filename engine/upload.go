@@ -70,6 +70,11 @@ func (c *Canister) upload(ctx context.Context, meta Metadata, sections []UploadS
 			return nil, err
 		}
 	}
+	after := *next
+	after.HeadLogical = addCapped(after.HeadLogical, u.logical())
+	if err := op.reserve(&after); err != nil {
+		return nil, err
+	}
 	b, err := op.addUpload(ctx, u)
 	if err != nil {
 		return nil, err
@@ -143,7 +148,13 @@ func (c *Canister) dropUpload(id SnapshotID) {
 func (u *Upload) ID() SnapshotID { return u.snapshot }
 
 // Sections lists the declared sections that are not empty, in order.
-func (u *Upload) Sections() []Section { return u.list() }
+func (u *Upload) Sections() []Section {
+	return slices.DeleteFunc(u.list(), func(s Section) bool {
+		u.gate.RLock()
+		defer u.gate.RUnlock()
+		return u.sections[s].Size() == 0
+	})
+}
 
 // WriteAt writes part of a declared section; beyond its size is an error.
 func (u *Upload) WriteAt(s Section, p []byte, off int64) (int, error) {
@@ -226,5 +237,6 @@ func (op *operation) addUpload(ctx context.Context, u *Upload) (*built, error) {
 	if err != nil {
 		return nil, err
 	}
+	op.seals = append(op.seals, z)
 	return op.add(ctx, z, manifest.SourceUploaded, time.Unix(0, int64(z.meta.TakenAt)))
 }

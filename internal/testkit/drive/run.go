@@ -31,7 +31,9 @@ type Config struct {
 	Canisters int // 3 by default
 	// Faulty: the disk fails, so the index may come to be mistrusted.
 	Faulty bool
-	Limit  int // of snapshots, 4 by default
+	// Dedup, when not nil, is the dedup domain instead of one drawn from the seed.
+	Dedup *engine.DedupDomain
+	Limit int // of snapshots, 4 by default
 	// Lend: wasm memory is written as a guest does it, through what it lends.
 	Lend bool
 }
@@ -98,6 +100,9 @@ func newRun(cfg Config) *Run {
 	r := &Run{Config: cfg, roots: map[[32]byte]engine.Root{}, uploads: map[engine.SnapshotID]*engine.Upload{}}
 	r.options = Options(cfg.Seed)
 	r.options.SnapshotLimit = cfg.Limit
+	if cfg.Dedup != nil {
+		r.options.DedupDomain = *cfg.Dedup
+	}
 	r.M = testkit.NewModel(cfg.Canisters, cfg.Limit)
 	r.allowed = []*testkit.Model{r.M}
 	return r
