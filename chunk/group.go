@@ -133,6 +133,14 @@ func cutDomain(v byte, rest []byte) (d Domain, left []byte, err error) {
 // parseGroup checks all that can be checked without decompressing. Each group
 // has one header and table; what the codec makes of the data is its own.
 func parseGroup(payload []byte) (group, error) {
+	g, err := readGroup(payload)
+	if err != nil {
+		return g, malformed{err}
+	}
+	return g, nil
+}
+
+func readGroup(payload []byte) (group, error) {
 	var g group
 	if len(payload) < groupHeader {
 		return g, fmt.Errorf("chunk: group of %d bytes", len(payload))
@@ -184,7 +192,7 @@ func (g group) ids() []ID {
 // decode fills dst, of raw() bytes, and nothing beyond it.
 func (g group) decode(c *Coder, dst []byte) error {
 	if err := c.decompress(dst[:g.raw():g.raw()], g.codec, g.data); err != nil {
-		return fmt.Errorf("chunk: group as %v: %w", g.codec, err)
+		return malformed{fmt.Errorf("chunk: group as %v: %w", g.codec, err)}
 	}
 	return nil
 }

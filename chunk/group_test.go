@@ -167,11 +167,14 @@ func bombs() [][]byte {
 }
 
 // craft makes a payload with any data.
-func craft(codec Codec, ids []ID, data []byte) []byte {
-	b := []byte{version, byte(codec), byte(len(ids)), 0}
+func craft(codec Codec, ids []ID, data []byte) []byte { return craftIn(Domain{}, codec, ids, data) }
+
+func craftIn(d Domain, codec Codec, ids []ID, data []byte) []byte {
+	b := []byte{versionOf(d), byte(codec), byte(len(ids)), 0}
 	for _, n := range []int{len(ids) * PageSize, len(data)} {
 		b = append(b, byte(n), byte(n>>8), byte(n>>16), byte(n>>24))
 	}
+	b = appendDomain(b, d)
 	for _, id := range ids {
 		b = append(b, id[:]...)
 	}
@@ -245,6 +248,8 @@ func FuzzGroup(f *testing.F) {
 			ids, pages := fillPages(4, n)
 			b, _, _ := AppendGroup(nil, codec, ids, pages)
 			f.Add(b)
+			b, _, _ = new(Coder).AppendGroupIn(nil, DedupCanister.Of([]byte("a")), codec, ids, pages)
+			f.Add(b)
 		}
 	}
 	for _, b := range bombs() {
@@ -276,10 +281,10 @@ func FuzzGroup(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(craft(g.codec, ids, g.data), b) {
+		if !bytes.Equal(craftIn(g.domain, g.codec, ids, g.data), b) {
 			t.Fatal("encodes differently")
 		}
-		again, _, err := c.AppendGroup(nil, g.codec, ids, pages)
+		again, _, err := c.AppendGroupIn(nil, g.domain, g.codec, ids, pages)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -295,14 +300,16 @@ func FuzzNodes(f *testing.F) {
 	for _, nodes := range [][][]byte{{a}, {a, b}, {b, a, a, b}} {
 		p, _ := AppendNodes(nil, Domain{}, nodes)
 		f.Add(p)
+		p, _ = AppendNodes(nil, DedupCanister.Of([]byte("a")), nodes)
+		f.Add(p)
 	}
 	f.Add([]byte{1, 16, 0, 0, 255, 255, 255, 255})
 	f.Fuzz(func(t *testing.T, p []byte) {
-		_, nodes, err := SplitNodes(p)
+		d, nodes, err := SplitNodes(p)
 		if err != nil {
 			return
 		}
-		again, err := AppendNodes(nil, Domain{}, nodes)
+		again, err := AppendNodes(nil, d, nodes)
 		if err != nil || !bytes.Equal(again, p) {
 			t.Fatalf("encodes differently: %v", err)
 		}

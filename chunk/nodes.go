@@ -56,7 +56,7 @@ func checkNode(n int) error {
 func SplitNodes(payload []byte) (Domain, [][]byte, error) {
 	d, nodes, err := splitNodes(payload)
 	if err != nil {
-		return Domain{}, nil, err
+		return Domain{}, nil, malformed{err}
 	}
 	return d, nodes, nil
 }

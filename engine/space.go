@@ -116,7 +116,7 @@ func locate(err error, c CanisterID, snap SnapshotID, section Section, page uint
 
 // memory finds a section, or makes it with size 0.
 func (s *space) memory(section Section) (*Memory, error) {
-	if _, err := manifest.ParseSection(section.String()); err != nil {
+	if err := section.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	s.gate.Lock()
