@@ -14,6 +14,8 @@ import (
 var (
 	// ErrCorrupt: stored data is damaged. Every CorruptionError is one.
 	ErrCorrupt = errors.New("stored data is damaged")
+	// ErrMalformed: bytes are not what a frame of this package holds.
+	ErrMalformed = errors.New("malformed frame")
 	// ErrNotStored: the ID is neither published nor indexed.
 	ErrNotStored = errors.New("not stored")
 	// ErrReleased: the pins have been released, or the writer closed.
@@ -81,6 +83,12 @@ func (e *CorruptionError) Unwrap() []error {
 	}
 	return []error{ErrCorrupt, e.Err}
 }
+
+// malformed makes an error ErrMalformed as well.
+type malformed struct{ err error }
+
+func (m malformed) Error() string   { return m.err.Error() }
+func (m malformed) Unwrap() []error { return []error{ErrMalformed, m.err} }
 
 // damage marks an error that a second look may cure and that otherwise means
 // that content is lost: the bytes are there and are not what they should be.

@@ -146,12 +146,12 @@ func (x *fakeIndex) apply(places []Placement) {
 	x.mu.Lock()
 	defer x.mu.Unlock()
 	for _, p := range places {
-		e, ok := x.at[index.ID(p.ID)]
+		e, ok := x.at[p.Key]
 		if !ok || e.Lost {
 			e.Location, e.Node, e.Lost = p.Loc, p.Node, false
 		}
 		e.Count++
-		x.at[index.ID(p.ID)] = e
+		x.at[p.Key] = e
 	}
 }
 
@@ -267,10 +267,10 @@ func newKit(t testing.TB, set func(*StoreOptions)) *kit {
 		x: &fakeIndex{at: map[index.ID]index.Entry{}},
 		l: &fakeLog{frames: map[seglog.Loc]seglog.NewFrame{}, next: map[seglog.SegmentID]uint32{}, reads: map[seglog.Loc]int{}},
 	}
-	o := StoreOptions{Index: k.x, Log: k.l, NodeID: testNodeID, Workers: 3, OnLost: func(id ID, err error) {
+	o := StoreOptions{Index: k.x, Log: k.l, NodeID: testNodeID, Workers: 3, OnLost: func(key Key, err error) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
-		k.los = append(k.los, id)
+		k.los = append(k.los, ID(key))
 	}}
 	if set != nil {
 		set(&o)
@@ -318,7 +318,7 @@ func (k *kit) put(first uint64, n int) []ID {
 	for n > 0 {
 		m := min(n, GroupPages)
 		some, pages := fillPages(first, m)
-		if err := w.AddGroup(CodecS2, some, pages); err != nil {
+		if err := w.AddGroup(Domain{}, CodecS2, some, pages); err != nil {
 			k.t.Fatal(err)
 		}
 		ids = append(ids, some...)

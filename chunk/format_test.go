@@ -43,7 +43,7 @@ func TestFormatTables(t *testing.T) {
 	}
 	n := func(i int) string { return fmt.Sprint(i) }
 	for field, want := range map[string][3]string{
-		"version":       {n(groupVersionAt), n(groupCodecAt - groupVersionAt), n(version)},
+		"version":       {n(groupVersionAt), n(groupCodecAt - groupVersionAt), fmt.Sprintf("%d; %d with a domain behind the header", version, versionDomain)},
 		"codec":         {n(groupCodecAt), n(groupCountAt - groupCodecAt), fmt.Sprintf("%d %v, %d %v, %d %v", CodecRaw, CodecRaw, CodecS2, CodecS2, CodecZstd, CodecZstd)},
 		"count":         {n(groupCountAt), n(groupZeroAt - groupCountAt), fmt.Sprintf("pages, 1 to %d", GroupPages)},
 		"reserved":      {n(groupZeroAt), n(groupRawAt - groupZeroAt), "0"},
@@ -51,7 +51,7 @@ func TestFormatTables(t *testing.T) {
 		"stored length": {n(groupStoredAt), n(groupHeader - groupStoredAt), "bytes of data"},
 		"IDs":           {n(groupHeader), fmt.Sprintf("%d x count", idSize), "in the order of the pages; none is zero"},
 		"data":          {fmt.Sprintf("%d + %d x count", groupHeader, idSize), "stored length", "the pages side by side, through the codec"},
-		"node version":  {n(nodesVersionAt), n(nodesCountAt - nodesVersionAt), n(version)},
+		"node version":  {n(nodesVersionAt), n(nodesCountAt - nodesVersionAt), fmt.Sprintf("%d; %d with a domain behind the header", version, versionDomain)},
 		"node count":    {n(nodesCountAt), n(nodesZeroAt - nodesCountAt), fmt.Sprintf("nodes, 1 to %d", FrameNodes)},
 		"node reserved": {n(nodesZeroAt), n(nodesHeader - nodesZeroAt), "0"},
 		"lengths":       {n(nodesHeader), fmt.Sprintf("%d x node count", nodesLength), "bytes of each node"},
@@ -67,6 +67,8 @@ func TestFormatTables(t *testing.T) {
 		fmt.Sprintf("nodes of 1 to %d bytes", MaxNode),
 		"minus a sixteenth of it, rounded down",
 		fmt.Sprintf("windows of up to %d KiB", maxRaw>>10),
+		fmt.Sprintf("stand %d bytes, the domain", domainSize),
+		"`" + domainContext + "`",
 	} {
 		if !strings.Contains(text, phrase) {
 			t.Errorf("the document does not say %q", phrase)
@@ -81,6 +83,8 @@ func TestFormatTables(t *testing.T) {
 // stay so for ever, whatever encoders make of the same pages later.
 func TestFormatExamples(t *testing.T) {
 	found := 0
+	canister := []byte{0, 0, 0, 0, 0, 0, 0, 7, 1, 1}
+	var in Domain // that of the examples that follow
 	for line := range strings.Lines(formatDoc(t)) {
 		f := strings.Fields(line)
 		if len(f) != 2 {
@@ -91,18 +95,29 @@ func TestFormatExamples(t *testing.T) {
 			continue
 		}
 		found++
-		if f[0] == "nodes" {
-			nodes, err := SplitNodes(b)
-			if err != nil || len(nodes) != 2 || string(nodes[0]) != "one" || string(nodes[1]) != "three" {
+		switch f[0] {
+		case "domain":
+			if in = DedupCanister.Of(canister); !bytes.Equal(in[:], b) {
+				t.Errorf("the domain is %x", in[:])
+			}
+			continue
+		case "indexed":
+			if key := in.Key(Sum(bytes.Repeat([]byte("a"), PageSize))); !bytes.Equal(key[:], b) {
+				t.Errorf("the key is %v", key)
+			}
+			continue
+		case "nodes":
+			d, nodes, err := SplitNodes(b)
+			if err != nil || d != in || len(nodes) != 2 || string(nodes[0]) != "one" || string(nodes[1]) != "three" {
 				t.Errorf("nodes: %q, %v", nodes, err)
 			}
-			if again, err := AppendNodes(nil, nodes); err != nil || !bytes.Equal(again, b) {
+			if again, err := AppendNodes(nil, in, nodes); err != nil || !bytes.Equal(again, b) {
 				t.Errorf("nodes encode differently: %x, %v", again, err)
 			}
 			continue
 		}
 		g, err := parseGroup(b)
-		if err != nil || g.codec.String() != f[0] {
+		if err != nil || g.codec.String() != f[0] || g.domain != in {
 			t.Errorf("%s: %v, %v", f[0], g.codec, err)
 			continue
 		}
@@ -111,7 +126,7 @@ func TestFormatExamples(t *testing.T) {
 			t.Errorf("%s: %v, %v", f[0], ids, err)
 		}
 	}
-	if found != 3 {
+	if found != 7 {
 		t.Errorf("%d examples", found)
 	}
 }

@@ -13,7 +13,10 @@ const GroupPages = 16
 const (
 	idSize  = 32
 	maxRaw  = GroupPages * PageSize
-	version = 1 // of both payloads of this package
+	version = 1 // of both payloads of this package, in the domain of the whole store
+	// versionDomain is followed by the domain, behind the header.
+	versionDomain = 2
+	domainSize    = 32
 
 	// The payload of a group frame starts with this header; see docs/format.md.
 	groupVersionAt = 0
@@ -31,11 +34,17 @@ const (
 // pays says whether storing n bytes for raw ones is worth decompressing them.
 func pays(n, raw int) bool { return n <= raw-raw/minSaving }
 
-// AppendGroup appends the payload of a group to dst: up to GroupPages pages,
-// side by side in pages, with their IDs, none of them zero. It returns the codec
-// that was used: raw where compressing does not pay, or, counted in Faults,
-// where what was compressed does not decompress to pages.
+// AppendGroup appends the payload of a group of the whole store to dst; see
+// AppendGroupIn.
 func (c *Coder) AppendGroup(dst []byte, codec Codec, ids []ID, pages []byte) ([]byte, Codec, error) {
+	return c.AppendGroupIn(dst, Domain{}, codec, ids, pages)
+}
+
+// AppendGroupIn appends the payload of a group of one domain to dst: up to
+// GroupPages pages, side by side in pages, with their IDs, none of them zero. It
+// returns the codec that was used: raw where compressing does not pay, or,
+// counted in Faults, where what was compressed does not decompress to pages.
+func (c *Coder) AppendGroupIn(dst []byte, d Domain, codec Codec, ids []ID, pages []byte) ([]byte, Codec, error) {
 	if err := codec.check(); err != nil {
 		return dst, 0, err
 	}
@@ -44,10 +53,12 @@ func (c *Coder) AppendGroup(dst []byte, codec Codec, ids []ID, pages []byte) ([]
 		return dst, 0, fmt.Errorf("chunk: group of %d ids and %d bytes", n, len(pages))
 	}
 	start := len(dst)
-	dst = slices.Grow(dst, groupHeader+n*idSize+maxCompressed)
-	dst = append(dst, version, byte(codec), byte(n), 0)
+	dst = slices.Grow(dst, groupHeader+domainSize+n*idSize+maxCompressed)
+	dst = append(dst, versionOf(d), byte(codec), byte(n), 0)
 	dst = binary.LittleEndian.AppendUint32(dst, uint32(len(pages)))
 	dst = binary.LittleEndian.AppendUint32(dst, 0) // stored length, below
+	dst = appendDomain(dst, d)
+	table := len(dst)
 	for i := range ids {
 		if ids[i].IsZero() {
 			return dst[:start], 0, fmt.Errorf("chunk: group with a zero page")
@@ -72,28 +83,72 @@ func (c *Coder) AppendGroup(dst []byte, codec Codec, ids []ID, pages []byte) ([]
 		dst = append(dst, pages...)
 	}
 	dst[start+groupCodecAt] = byte(codec)
-	stored := len(dst) - start - groupHeader - n*idSize
+	stored := len(dst) - table - n*idSize
 	binary.LittleEndian.PutUint32(dst[start+groupStoredAt:], uint32(stored))
 	return dst, codec, nil
 }
 
 // group is a view of a payload that was checked in everything but its data.
 type group struct {
-	codec Codec
-	n     int
-	table []byte // n IDs
-	data  []byte
+	codec  Codec
+	domain Domain
+	n      int
+	table  []byte // n IDs
+	data   []byte
+}
+
+// versionOf is the version of a payload in a domain: that of the whole store is
+// as it was before there were others.
+func versionOf(d Domain) byte {
+	if d.IsZero() {
+		return version
+	}
+	return versionDomain
+}
+
+func appendDomain(dst []byte, d Domain) []byte {
+	if d.IsZero() {
+		return dst
+	}
+	return append(dst, d[:]...)
+}
+
+// cutDomain takes the domain, if the version has one, from what follows a
+// header.
+func cutDomain(v byte, rest []byte) (d Domain, left []byte, err error) {
+	switch {
+	case v == version:
+		return d, rest, nil
+	case v != versionDomain:
+		return d, nil, fmt.Errorf("version %d", v)
+	case len(rest) < domainSize:
+		return d, nil, fmt.Errorf("%d bytes for a domain", len(rest))
+	}
+	if d = Domain(rest); d.IsZero() {
+		return d, nil, fmt.Errorf("a domain of zeros")
+	}
+	return d, rest[domainSize:], nil
 }
 
 // parseGroup checks all that can be checked without decompressing. Each group
 // has one header and table; what the codec makes of the data is its own.
 func parseGroup(payload []byte) (group, error) {
+	g, err := readGroup(payload)
+	if err != nil {
+		return g, malformed{err}
+	}
+	return g, nil
+}
+
+func readGroup(payload []byte) (group, error) {
 	var g group
 	if len(payload) < groupHeader {
 		return g, fmt.Errorf("chunk: group of %d bytes", len(payload))
 	}
-	if v := payload[groupVersionAt]; v != version {
-		return g, fmt.Errorf("chunk: group of version %d", v)
+	var rest []byte
+	var err error
+	if g.domain, rest, err = cutDomain(payload[groupVersionAt], payload[groupHeader:]); err != nil {
+		return g, fmt.Errorf("chunk: group of %w", err)
 	}
 	g.codec = Codec(payload[groupCodecAt])
 	if err := g.codec.check(); err != nil {
@@ -108,14 +163,13 @@ func parseGroup(payload []byte) (group, error) {
 	if raw != uint32(g.n*PageSize) {
 		return g, fmt.Errorf("chunk: group of %d pages and %d bytes", g.n, raw)
 	}
-	if uint64(len(payload)) != uint64(groupHeader+g.n*idSize)+uint64(stored) {
+	if uint64(len(rest)) != uint64(g.n*idSize)+uint64(stored) {
 		return g, fmt.Errorf("chunk: group of %d bytes stores %d", len(payload), stored)
 	}
 	if g.codec == CodecRaw && stored != raw || g.codec != CodecRaw && !pays(int(stored), int(raw)) {
 		return g, fmt.Errorf("chunk: group stores %d bytes of %d as %v", stored, raw, g.codec)
 	}
-	g.table = payload[groupHeader : groupHeader+g.n*idSize]
-	g.data = payload[groupHeader+g.n*idSize:]
+	g.table, g.data = rest[:g.n*idSize], rest[g.n*idSize:]
 	for i := range g.n {
 		if g.id(i).IsZero() {
 			return g, fmt.Errorf("chunk: group with a zero page")
@@ -160,7 +214,7 @@ func (g group) match(pages []byte, need uint32) (same uint32) {
 // decode fills dst, of raw() bytes, and nothing beyond it.
 func (g group) decode(c *Coder, dst []byte) error {
 	if err := c.decompress(dst[:g.raw():g.raw()], g.codec, g.data); err != nil {
-		return fmt.Errorf("chunk: group as %v: %w", g.codec, err)
+		return malformed{fmt.Errorf("chunk: group as %v: %w", g.codec, err)}
 	}
 	return nil
 }
@@ -193,14 +247,14 @@ func (c *Coder) DecodeGroup(dst, payload []byte) (pages []byte, ids []ID, err er
 	return pages, g.ids(), nil
 }
 
-// GroupIDs returns the IDs of the pages of a group, in order, without
-// decompressing it.
-func GroupIDs(payload []byte) ([]ID, error) {
+// GroupIDs returns the domain of a group and the IDs of its pages, in order,
+// without decompressing it.
+func GroupIDs(payload []byte) (Domain, []ID, error) {
 	g, err := parseGroup(payload)
 	if err != nil {
-		return nil, err
+		return Domain{}, nil, err
 	}
-	return g.ids(), nil
+	return g.domain, g.ids(), nil
 }
 
 // AppendGroup is Coder.AppendGroup for single groups: it keeps no memory.

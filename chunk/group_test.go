@@ -30,7 +30,7 @@ func TestGroupRoundTrip(t *testing.T) {
 			if n > 2 && used != codec {
 				t.Errorf("%v of %d pages: stored as %v", codec, n, used)
 			}
-			got, err := GroupIDs(payload)
+			_, got, err := GroupIDs(payload)
 			if err != nil || len(got) != n {
 				t.Fatalf("ids: %v, %v", got, err)
 			}
@@ -96,10 +96,10 @@ func TestGroupRefusesBadInput(t *testing.T) {
 		"codec":    func() error { _, _, err := AppendGroup(nil, 3, ids[:1], pages[:PageSize]); return err },
 		"zero id":  func() error { _, _, err := AppendGroup(nil, CodecS2, make([]ID, 1), pages[:PageSize]); return err },
 		"sum":      func() error { return SumPages(ids, pages[1:]) },
-		"no nodes": func() error { _, err := AppendNodes(nil, nil); return err },
-		"nodes":    func() error { _, err := AppendNodes(nil, make([][]byte, 17)); return err },
-		"big node": func() error { _, err := AppendNodes(nil, [][]byte{make([]byte, MaxNode+1)}); return err },
-		"empty":    func() error { _, err := AppendNodes(nil, [][]byte{{}}); return err },
+		"no nodes": func() error { _, err := AppendNodes(nil, Domain{}, nil); return err },
+		"nodes":    func() error { _, err := AppendNodes(nil, Domain{}, make([][]byte, 17)); return err },
+		"big node": func() error { _, err := AppendNodes(nil, Domain{}, [][]byte{make([]byte, MaxNode+1)}); return err },
+		"empty":    func() error { _, err := AppendNodes(nil, Domain{}, [][]byte{{}}); return err },
 	} {
 		if f() == nil {
 			t.Errorf("%s: no error", name)
@@ -167,11 +167,14 @@ func bombs() [][]byte {
 }
 
 // craft makes a payload with any data.
-func craft(codec Codec, ids []ID, data []byte) []byte {
-	b := []byte{version, byte(codec), byte(len(ids)), 0}
+func craft(codec Codec, ids []ID, data []byte) []byte { return craftIn(Domain{}, codec, ids, data) }
+
+func craftIn(d Domain, codec Codec, ids []ID, data []byte) []byte {
+	b := []byte{versionOf(d), byte(codec), byte(len(ids)), 0}
 	for _, n := range []int{len(ids) * PageSize, len(data)} {
 		b = append(b, byte(n), byte(n>>8), byte(n>>16), byte(n>>24))
 	}
+	b = appendDomain(b, d)
 	for _, id := range ids {
 		b = append(b, id[:]...)
 	}
@@ -245,6 +248,8 @@ func FuzzGroup(f *testing.F) {
 			ids, pages := fillPages(4, n)
 			b, _, _ := AppendGroup(nil, codec, ids, pages)
 			f.Add(b)
+			b, _, _ = new(Coder).AppendGroupIn(nil, DedupCanister.Of([]byte("a")), codec, ids, pages)
+			f.Add(b)
 		}
 	}
 	for _, b := range bombs() {
@@ -252,7 +257,7 @@ func FuzzGroup(f *testing.F) {
 	}
 	var c Coder
 	f.Fuzz(func(t *testing.T, b []byte) {
-		ids, err := GroupIDs(b)
+		_, ids, err := GroupIDs(b)
 		dst := make([]byte, maxRaw+64)
 		guard := bytes.Repeat([]byte{0xee}, len(dst))
 		copy(dst, guard)
@@ -276,10 +281,10 @@ func FuzzGroup(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		if !bytes.Equal(craft(g.codec, ids, g.data), b) {
+		if !bytes.Equal(craftIn(g.domain, g.codec, ids, g.data), b) {
 			t.Fatal("encodes differently")
 		}
-		again, _, err := c.AppendGroup(nil, g.codec, ids, pages)
+		again, _, err := c.AppendGroupIn(nil, g.domain, g.codec, ids, pages)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -293,16 +298,18 @@ func FuzzNodes(f *testing.F) {
 	_, a := testNode(1)
 	_, b := testNode(77)
 	for _, nodes := range [][][]byte{{a}, {a, b}, {b, a, a, b}} {
-		p, _ := AppendNodes(nil, nodes)
+		p, _ := AppendNodes(nil, Domain{}, nodes)
+		f.Add(p)
+		p, _ = AppendNodes(nil, DedupCanister.Of([]byte("a")), nodes)
 		f.Add(p)
 	}
 	f.Add([]byte{1, 16, 0, 0, 255, 255, 255, 255})
 	f.Fuzz(func(t *testing.T, p []byte) {
-		nodes, err := SplitNodes(p)
+		d, nodes, err := SplitNodes(p)
 		if err != nil {
 			return
 		}
-		again, err := AppendNodes(nil, nodes)
+		again, err := AppendNodes(nil, d, nodes)
 		if err != nil || !bytes.Equal(again, p) {
 			t.Fatalf("encodes differently: %v", err)
 		}
@@ -317,11 +324,11 @@ func TestNodesRoundTrip(t *testing.T) {
 			nodes = append(nodes, node)
 		}
 		nodes[n-1] = bytes.Repeat([]byte{9}, MaxNode)
-		p, err := AppendNodes([]byte("x"), nodes)
+		p, err := AppendNodes([]byte("x"), Domain{}, nodes)
 		if err != nil {
 			t.Fatal(err)
 		}
-		back, err := SplitNodes(p[1:])
+		_, back, err := SplitNodes(p[1:])
 		if err != nil || len(back) != n {
 			t.Fatalf("%d nodes: %v", len(back), err)
 		}
@@ -331,11 +338,11 @@ func TestNodesRoundTrip(t *testing.T) {
 			}
 		}
 		for cut := 0; cut < len(p)-1; cut += 1 + cut/100 {
-			if _, err := SplitNodes(p[1 : 1+cut]); err == nil {
+			if _, _, err := SplitNodes(p[1 : 1+cut]); err == nil {
 				t.Fatalf("%d bytes of %d split", cut, len(p)-1)
 			}
 		}
-		if _, err := SplitNodes(append(p[1:], 0)); err == nil {
+		if _, _, err := SplitNodes(append(p[1:], 0)); err == nil {
 			t.Fatal("a byte too many")
 		}
 	}

@@ -54,3 +54,14 @@ func TestIDCompare(t *testing.T) {
 		t.Fatal("Compare is not the byte order")
 	}
 }
+
+func FuzzParseID(f *testing.F) {
+	for _, s := range []string{"", "0", Sum(pageOf(1)).String(), ID{}.String(), "../../etc/x", "0x00"} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, s string) {
+		if id, err := ParseID(s); err == nil && id.String() != s {
+			t.Fatalf("%q is %v", s, id)
+		}
+	})
+}

@@ -80,8 +80,8 @@ func TestIngest(t *testing.T) {
 						seen[loc] = true
 						sum += uint64(loc.Length) - 64
 					}
-					if !mine[p.ID] {
-						t.Fatalf("%v was placed and is not new", p.ID)
+					if !mine[ID(p.Key)] {
+						t.Fatalf("%v was placed and is not new", p.Key)
 					}
 				}
 				if len(places) != len(mine) || sum != got.StoredBytes {
@@ -370,7 +370,7 @@ func TestIngestErrors(t *testing.T) {
 			if _, _, err := w.Finish(); err == nil {
 				t.Fatalf("%s at %d: finishes after an error", name, at)
 			}
-			if w.AddNode(testNode(1)) == nil || w.AddGroup(CodecRaw, []ID{{1}}, pageOf(1)) == nil {
+			if w.AddNode(testNode(1)) == nil || w.AddGroup(Domain{}, CodecRaw, []ID{{1}}, pageOf(1)) == nil {
 				t.Fatalf("%s at %d: goes on after an error", name, at)
 			}
 			if err := w.Close(); err != nil {
@@ -467,7 +467,7 @@ func TestSpill(t *testing.T) {
 		}
 		places := w.Placements(locs)
 		for i, p := range places[:1000] {
-			if p.ID != m.id(i) || i > 0 && !places[i-1].Loc.Before(p.Loc) {
+			if p.Key != Key(m.id(i)) || i > 0 && !places[i-1].Loc.Before(p.Loc) {
 				t.Fatalf("placement %d is out of order", i)
 			}
 		}
@@ -494,7 +494,7 @@ func TestWriterClose(t *testing.T) {
 	w := k.s.NewWriter(WriterOptions{Codec: CodecS2, SpillAfter: 1, Spill: func() (Spill, error) { return spill, nil }})
 	for i := range 30 {
 		ids, pages := fillPages(uint64(i), 1)
-		if err := w.AddGroup(CodecZstd, ids, pages); err != nil {
+		if err := w.AddGroup(Domain{}, CodecZstd, ids, pages); err != nil {
 			t.Fatal(err)
 		}
 		clear(pages) // copied
@@ -521,9 +521,9 @@ func TestWriterClose(t *testing.T) {
 		t.Fatal("goes on after finish")
 	}
 	for _, bad := range []func() error{
-		func() error { return k.s.NewWriter(WriterOptions{}).AddGroup(CodecRaw, nil, nil) },
+		func() error { return k.s.NewWriter(WriterOptions{}).AddGroup(Domain{}, CodecRaw, nil, nil) },
 		func() error {
-			return k.s.NewWriter(WriterOptions{}).AddGroup(CodecRaw, make([]ID, 17), make([]byte, 17*PageSize))
+			return k.s.NewWriter(WriterOptions{}).AddGroup(Domain{}, CodecRaw, make([]ID, 17), make([]byte, 17*PageSize))
 		},
 	} {
 		if bad() == nil {

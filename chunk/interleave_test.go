@@ -125,7 +125,7 @@ func (w *world) take(n int) func() {
 		// Synced: the committer publishes and makes it visible.
 		var places []Placement
 		if !met[0] {
-			places = []Placement{{ID: w.id, Loc: w.own[n]}}
+			places = []Placement{{Key: Key(w.id), Loc: w.own[n]}}
 			w.s.Publish(places)
 		}
 		w.synced = append(w.synced, n)
@@ -134,7 +134,7 @@ func (w *world) take(n int) func() {
 		// Applied, in the order of commit; blocked sees to that.
 		w.applied(n, 1)
 		for _, p := range places {
-			w.s.Retire([]ID{p.ID})
+			w.s.Retire([]Key{p.Key})
 		}
 		w.done++
 		w.sc.yield()
@@ -146,7 +146,7 @@ func (w *world) take(n int) func() {
 func (w *world) applied(n int, delta int) {
 	e, ok := w.x.at[index.ID(w.id)]
 	if !ok && delta > 0 {
-		p, found := w.s.Placed(w.id)
+		p, found := w.s.Placed(Key(w.id))
 		if !found {
 			w.failf("take %d is applied, and the page is nowhere", n)
 			return
@@ -159,9 +159,9 @@ func (w *world) applied(n int, delta int) {
 
 // destroy is the body of a collector that found the ID in limbo.
 func (w *world) destroy() {
-	err := w.s.Destroy([]ID{w.id}, func(ids []ID) error {
+	err := w.s.Destroy([]Key{Key(w.id)}, func(ids []Key) error {
 		w.sc.yield()
-		if len(ids) != 1 || ids[0] != w.id {
+		if len(ids) != 1 || ids[0] != Key(w.id) {
 			w.failf("asked to remove %v", ids)
 		}
 		if e, ok := w.x.at[index.ID(w.id)]; ok && e.Count == 0 {
@@ -228,7 +228,7 @@ func explore(t *testing.T, count int, bodies func(*world) (map[string]func(), []
 		if ok && int(e.Count) != w.alive || !ok && w.alive > 0 {
 			w.failf("count %d of %v, want %d", e.Count, ok, w.alive)
 		}
-		st := k.s.stripe(w.id)
+		st := k.s.stripe(Key(w.id))
 		if len(st.pinned)+len(st.dying)+len(st.published) > 0 {
 			w.failf("left behind: %v pinned, %v dying, %v published", st.pinned, st.dying, st.published)
 		}

@@ -7,6 +7,7 @@ import "github.com/snapstore/snapstore/internal/seglog"
 // order of frames follows from the order of groups alone.
 type job struct {
 	codec   Codec
+	domain  Domain
 	ids     []ID
 	raw     []byte // from the store's pool; the pages lie at its start
 	payload []byte // likewise
@@ -22,7 +23,7 @@ func (w *Writer) queueDepth() int { return min(4*w.o.Workers, maxJobs) }
 const maxJobs = 64
 
 func (w *Writer) newJob(codec Codec) *job {
-	return &job{codec: codec, ids: make([]ID, 0, GroupPages), raw: w.s.raws.get(), done: make(chan struct{})}
+	return &job{codec: codec, domain: w.s.domain, ids: make([]ID, 0, GroupPages), raw: w.s.raws.get(), done: make(chan struct{})}
 }
 
 func (w *Writer) release(j *job) {
@@ -44,7 +45,7 @@ func (w *Writer) submit(j *job, st *IngestStats) error {
 	w.jobs = append(w.jobs, j)
 	go func() {
 		defer close(j.done)
-		j.out, _, j.err = w.s.coder.AppendGroup(j.payload[:0], j.codec, j.ids, j.raw[:len(j.ids)*PageSize])
+		j.out, _, j.err = w.s.coder.AppendGroupIn(j.payload[:0], j.domain, j.codec, j.ids, j.raw[:len(j.ids)*PageSize])
 	}()
 	return nil
 }
@@ -59,7 +60,7 @@ func (w *Writer) collect(st *IngestStats) error {
 	if w.err == nil && j.err != nil {
 		w.err = j.err
 	}
-	if err := w.append(seglog.KindGroup, j.out, j.ids); err != nil {
+	if err := w.append(seglog.KindGroup, j.domain, j.out, j.ids); err != nil {
 		return err
 	}
 	if st != nil {

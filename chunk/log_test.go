@@ -101,10 +101,10 @@ func (k *real) commit(w *Writer) {
 func (k *real) apply() {
 	for _, a := range k.todo {
 		b := k.idx.NewBatch()
-		var ids []ID
+		var ids []Key
 		for _, p := range a.places {
-			b.SetEntry(index.ID(p.ID), index.Entry{Location: p.Loc, Count: 1, Node: p.Node})
-			ids = append(ids, p.ID)
+			b.SetEntry(p.Key, index.Entry{Location: p.Loc, Count: 1, Node: p.Node})
+			ids = append(ids, p.Key)
 		}
 		b.SetWatermark(uint64(a.seq), a.hash)
 		if err := b.Commit(); err != nil {
@@ -194,7 +194,7 @@ func TestAnyByteOnDisk(t *testing.T) {
 	w := k.s.NewWriter(WriterOptions{NoDedup: true})
 	for i, codec := range codecs {
 		ids, pages := fillPages(uint64(1+30*i), 2)
-		if err := w.AddGroup(codec, ids, pages); err != nil {
+		if err := w.AddGroup(Domain{}, codec, ids, pages); err != nil {
 			t.Fatal(err)
 		}
 	}
@@ -225,10 +225,10 @@ func TestAnyByteOnDisk(t *testing.T) {
 	defer f.Close()
 	read := func(p Placement) error {
 		if p.Node {
-			_, err := k.s.Node(ctx, p.ID)
+			_, err := k.s.Node(ctx, ID(p.Key))
 			return err
 		}
-		return k.s.Page(p.ID, make([]byte, PageSize))
+		return k.s.Page(ID(p.Key), make([]byte, PageSize))
 	}
 	first, last := places[0].Loc, places[len(places)-1].Loc
 	end := int64(last.Offset) + int64(last.Length)

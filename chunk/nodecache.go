@@ -7,7 +7,7 @@ import (
 
 const nodeShards = 16
 
-// A nodeCache keeps encoded nodes by ID: in each shard those used last. It takes
+// A nodeCache keeps encoded nodes by key: in each shard those used last. It takes
 // only what was verified, or what this process has just built. Nodes are shared
 // with those who read them and never change.
 type nodeCache struct {
@@ -17,13 +17,13 @@ type nodeCache struct {
 
 type nodeShard struct {
 	mu   sync.Mutex
-	at   map[ID]*list.Element // of *cachedNode
-	use  list.List            // front: used last
+	at   map[Key]*list.Element // of *cachedNode
+	use  list.List             // front: used last
 	used int64
 }
 
 type cachedNode struct {
-	id   ID
+	id   Key
 	node []byte
 }
 
@@ -33,12 +33,12 @@ func (n *cachedNode) size() int64 { return int64(len(n.node)) + 4*idSize + 64 }
 func newNodeCache(limit int64) *nodeCache {
 	c := &nodeCache{limit: limit / nodeShards}
 	for i := range c.shards {
-		c.shards[i].at = map[ID]*list.Element{}
+		c.shards[i].at = map[Key]*list.Element{}
 	}
 	return c
 }
 
-func (c *nodeCache) get(id ID) []byte {
+func (c *nodeCache) get(id Key) []byte {
 	sh := &c.shards[id[0]%nodeShards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
@@ -51,7 +51,7 @@ func (c *nodeCache) get(id ID) []byte {
 }
 
 // add keeps node, which nobody changes from now on.
-func (c *nodeCache) add(id ID, node []byte) {
+func (c *nodeCache) add(id Key, node []byte) {
 	n := &cachedNode{id, node}
 	if n.size() > c.limit {
 		return
@@ -73,7 +73,7 @@ func (c *nodeCache) add(id ID, node []byte) {
 	sh.used += n.size()
 }
 
-func (c *nodeCache) has(id ID) bool {
+func (c *nodeCache) has(id Key) bool {
 	sh := &c.shards[id[0]%nodeShards]
 	sh.mu.Lock()
 	defer sh.mu.Unlock()

@@ -22,9 +22,9 @@ const (
 // it; it fails on what is not a node.
 type NodeID func(node []byte) (ID, error)
 
-// AppendNodes appends the payload of a node frame to dst. It does not name the
-// nodes: their IDs follow from their bytes.
-func AppendNodes(dst []byte, nodes [][]byte) ([]byte, error) {
+// AppendNodes appends the payload of a node frame of one domain to dst. It does
+// not name the nodes: their IDs follow from their bytes.
+func AppendNodes(dst []byte, d Domain, nodes [][]byte) ([]byte, error) {
 	if len(nodes) < 1 || len(nodes) > FrameNodes {
 		return dst, fmt.Errorf("chunk: frame of %d nodes", len(nodes))
 	}
@@ -33,7 +33,8 @@ func AppendNodes(dst []byte, nodes [][]byte) ([]byte, error) {
 			return dst, err
 		}
 	}
-	dst = append(dst, version, byte(len(nodes)), 0, 0)
+	dst = append(dst, versionOf(d), byte(len(nodes)), 0, 0)
+	dst = appendDomain(dst, d)
 	for _, n := range nodes {
 		dst = binary.LittleEndian.AppendUint32(dst, uint32(len(n)))
 	}
@@ -50,36 +51,45 @@ func checkNode(n int) error {
 	return nil
 }
 
-// SplitNodes returns the nodes of a node frame. They share the memory of
-// payload.
-func SplitNodes(payload []byte) ([][]byte, error) {
-	if len(payload) < nodesHeader {
-		return nil, fmt.Errorf("chunk: node frame of %d bytes", len(payload))
+// SplitNodes returns the domain and the nodes of a node frame. They share the
+// memory of payload.
+func SplitNodes(payload []byte) (Domain, [][]byte, error) {
+	d, nodes, err := splitNodes(payload)
+	if err != nil {
+		return Domain{}, nil, malformed{err}
 	}
-	if v := payload[nodesVersionAt]; v != version {
-		return nil, fmt.Errorf("chunk: node frame of version %d", v)
+	return d, nodes, nil
+}
+
+func splitNodes(payload []byte) (d Domain, nodes [][]byte, err error) {
+	if len(payload) < nodesHeader {
+		return d, nil, fmt.Errorf("chunk: node frame of %d bytes", len(payload))
+	}
+	d, table, err := cutDomain(payload[nodesVersionAt], payload[nodesHeader:])
+	if err != nil {
+		return d, nil, fmt.Errorf("chunk: node frame of %w", err)
 	}
 	count := int(payload[nodesCountAt])
 	if count < 1 || count > FrameNodes || payload[nodesZeroAt] != 0 || payload[nodesZeroAt+1] != 0 {
-		return nil, fmt.Errorf("chunk: frame of %d nodes", count)
+		return d, nil, fmt.Errorf("chunk: frame of %d nodes", count)
 	}
-	if len(payload) < nodesHeader+count*nodesLength {
-		return nil, fmt.Errorf("chunk: frame of %d nodes and %d bytes", count, len(payload))
+	if len(table) < count*nodesLength {
+		return d, nil, fmt.Errorf("chunk: frame of %d nodes and %d bytes", count, len(payload))
 	}
-	rest := payload[nodesHeader+count*nodesLength:]
-	nodes := make([][]byte, count)
+	rest := table[count*nodesLength:]
+	nodes = make([][]byte, count)
 	for i := range nodes {
-		n := binary.LittleEndian.Uint32(payload[nodesHeader+i*nodesLength:])
+		n := binary.LittleEndian.Uint32(table[i*nodesLength:])
 		if n < 1 || n > MaxNode {
-			return nil, fmt.Errorf("chunk: node of %d bytes", n)
+			return d, nil, fmt.Errorf("chunk: node of %d bytes", n)
 		}
 		if int(n) > len(rest) {
-			return nil, fmt.Errorf("chunk: node of %d bytes, %d are left", n, len(rest))
+			return d, nil, fmt.Errorf("chunk: node of %d bytes, %d are left", n, len(rest))
 		}
 		nodes[i], rest = rest[:n:n], rest[n:]
 	}
 	if len(rest) != 0 {
-		return nil, fmt.Errorf("chunk: %d bytes behind the last node", len(rest))
+		return d, nil, fmt.Errorf("chunk: %d bytes behind the last node", len(rest))
 	}
-	return nodes, nil
+	return d, nodes, nil
 }

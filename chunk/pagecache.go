@@ -8,6 +8,7 @@ import (
 // A cachedGroup is a decoded group. Its pages never change, so that readers copy
 // from it without a lock while it may be evicted; the garbage collector ends it.
 type cachedGroup struct {
+	domain   Domain
 	ids      []ID
 	pages    []byte
 	verified atomic.Uint32 // bit i: page i was compared with its ID
@@ -34,7 +35,7 @@ func (g *cachedGroup) size() int64 { return int64(len(g.pages)) + int64(len(g.id
 
 const cacheShards = 64
 
-// A pageCache keeps decoded groups, and finds them by the ID of any of their
+// A pageCache keeps decoded groups, and finds them by the key of any of their
 // pages: reading one page makes its neighbours cheap, without asking the index.
 // A page is compared with its ID before it is first served. What is evicted is
 // what was not read since the hand of a clock passed it last.
@@ -42,7 +43,7 @@ type pageCache struct {
 	limit  int64
 	shards [cacheShards]struct {
 		mu sync.RWMutex
-		at map[ID]cachedPage
+		at map[Key]cachedPage
 	}
 	mu   sync.Mutex // of the clock; taken before a shard's
 	ring []*cachedGroup
@@ -58,13 +59,13 @@ type cachedPage struct {
 func newPageCache(limit int64) *pageCache {
 	c := &pageCache{limit: limit}
 	for i := range c.shards {
-		c.shards[i].at = map[ID]cachedPage{}
+		c.shards[i].at = map[Key]cachedPage{}
 	}
 	return c
 }
 
 // get copies the page to dst if it is here and is what its ID names.
-func (c *pageCache) get(id ID, dst []byte) bool {
+func (c *pageCache) get(id Key, dst []byte) bool {
 	sh := &c.shards[id[0]%cacheShards]
 	sh.mu.RLock()
 	p, ok := sh.at[id]
@@ -84,7 +85,7 @@ func (c *pageCache) get(id ID, dst []byte) bool {
 }
 
 // drop forgets that id is in g.
-func (c *pageCache) drop(id ID, g *cachedGroup) {
+func (c *pageCache) drop(id Key, g *cachedGroup) {
 	sh := &c.shards[id[0]%cacheShards]
 	sh.mu.Lock()
 	if sh.at[id].g == g {
@@ -106,7 +107,8 @@ func (c *pageCache) add(g *cachedGroup) {
 	}
 	c.used += n
 	c.ring = append(c.ring, g)
-	for slot, id := range g.ids {
+	for slot := range g.ids {
+		id := g.domain.Key(g.ids[slot])
 		sh := &c.shards[id[0]%cacheShards]
 		sh.mu.Lock()
 		sh.at[id] = cachedPage{g, slot}
@@ -130,7 +132,7 @@ func (c *pageCache) evict() {
 		c.ring = c.ring[:last]
 		c.used -= g.size()
 		for _, id := range g.ids {
-			c.drop(id, g)
+			c.drop(g.domain.Key(id), g)
 		}
 		return
 	}

@@ -1,13 +1,12 @@
 package chunk
 
 import (
+	"bytes"
 	"fmt"
 	"slices"
 	"sync"
 
 	"golang.org/x/sync/errgroup"
-
-	"github.com/snapstore/snapstore/internal/index"
 )
 
 // A take that meets an ID in the store writes a reference to it instead of its
@@ -47,18 +46,18 @@ const stripeCount = 256
 // A stripe is the part of the state that concerns the IDs with one first byte.
 type stripe struct {
 	mu        sync.Mutex
-	pinned    map[ID]uint32 // how often
-	dying     map[ID]struct{}
-	published map[ID]*published
+	pinned    map[Key]uint32 // how often
+	dying     map[Key]struct{}
+	published map[Key]*published
 }
 
 func (st *stripe) init() {
-	st.pinned = map[ID]uint32{}
-	st.dying = map[ID]struct{}{}
-	st.published = map[ID]*published{}
+	st.pinned = map[Key]uint32{}
+	st.dying = map[Key]struct{}{}
+	st.published = map[Key]*published{}
 }
 
-func (st *stripe) unpin(id ID) {
+func (st *stripe) unpin(id Key) {
 	if n := st.pinned[id]; n > 1 {
 		st.pinned[id] = n - 1
 	} else {
@@ -66,19 +65,19 @@ func (st *stripe) unpin(id ID) {
 	}
 }
 
-func (s *Store) stripe(id ID) *stripe { return &s.stripes[id[0]] }
+func (s *shared) stripe(id Key) *stripe { return &s.stripes[id[0]] }
 
 // Pins keep IDs from being destroyed until they are released. They are safe for
 // concurrent use, except that Release waits for no Meet.
 type Pins struct {
-	s        *Store
+	s        *shared
 	mu       sync.Mutex
-	ids      []ID
+	ids      []Key
 	released bool
 }
 
 // NewPins returns pins that hold nothing yet.
-func (s *Store) NewPins() *Pins { return &Pins{s: s} }
+func (s *Store) NewPins() *Pins { return &Pins{s: s.shared} }
 
 // Release lets go of everything. It is called when the record that refers to
 // what was met is applied, or will never be written. It may be called again.
@@ -93,7 +92,7 @@ func (p *Pins) Release() {
 }
 
 // add takes over pins that were set for it; false if it is released already.
-func (p *Pins) add(ids []ID) bool {
+func (p *Pins) add(ids []Key) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
 	if p.released {
@@ -103,20 +102,24 @@ func (p *Pins) add(ids []ID) bool {
 	return true
 }
 
-// Meet sets met[i] to whether ids[i] is stored, readable as far as is known, and
-// now pinned by p. What is not met is not pinned. The zero ID is met always. On
+// Meet sets met[i] to whether ids[i] is stored in the domain of s, readable as
+// far as is known, and now pinned by p. What is not met is not pinned. The zero ID is met always. On
 // an error nothing is pinned.
 func (s *Store) Meet(p *Pins, ids []ID, met []bool) error {
+	return s.meet(p, s.domain.keys(ids), met)
+}
+
+func (s *shared) meet(p *Pins, ids []Key, met []bool) error {
 	if len(met) != len(ids) {
 		return fmt.Errorf("chunk: meet %d ids, %d answers", len(ids), len(met))
 	}
 	var held, ask []int // pinned; of those, what only the index can know
 	for i, id := range ids {
-		if met[i] = id.IsZero(); met[i] {
+		if met[i] = id == (Key{}); met[i] {
 			continue
 		}
 		// Most of what a take brings is new: that is known without a pin.
-		if _, placed := s.Placed(id); !placed && !s.index.MayContain(index.ID(id)) {
+		if _, placed := s.Placed(id); !placed && !s.index.MayContain(id) {
 			continue
 		}
 		st := s.stripe(id)
@@ -131,7 +134,7 @@ func (s *Store) Meet(p *Pins, ids []ID, met []bool) error {
 		st.mu.Unlock()
 	}
 	err := s.ask(ids, met, ask)
-	kept := make([]ID, 0, len(held))
+	kept := make([]Key, 0, len(held))
 	for _, i := range held {
 		if err == nil && met[i] {
 			kept = append(kept, ids[i])
@@ -151,7 +154,7 @@ func (s *Store) Meet(p *Pins, ids []ID, met []bool) error {
 	return err
 }
 
-func (s *Store) unpin(id ID) {
+func (s *shared) unpin(id Key) {
 	st := s.stripe(id)
 	st.mu.Lock()
 	st.unpin(id)
@@ -165,7 +168,7 @@ const parallelAsk = 32
 // ask sets met[i], for each i of ask, to whether the index can serve ids[i]. An
 // index that turns out not to be trusted knows nothing: the take stores again
 // what may be there, and does not fail.
-func (s *Store) ask(ids []ID, met []bool, ask []int) error {
+func (s *shared) ask(ids []Key, met []bool, ask []int) error {
 	err := s.askIndex(ids, met, ask)
 	if s.trust != nil && s.trust.Untrusted() != nil {
 		for _, i := range ask {
@@ -176,13 +179,13 @@ func (s *Store) ask(ids []ID, met []bool, ask []int) error {
 	return err
 }
 
-func (s *Store) askIndex(ids []ID, met []bool, ask []int) error {
+func (s *shared) askIndex(ids []Key, met []bool, ask []int) error {
 	if len(ask) == 0 {
 		return nil
 	}
 	s.stats.lookups.Add(uint64(len(ask)))
 	one := func(i int) error {
-		e, ok, err := s.index.Get(index.ID(ids[i]))
+		e, ok, err := s.index.Get(ids[i])
 		if err != nil {
 			return fmt.Errorf("chunk: look up %v: %w", ids[i], err)
 		}
@@ -198,7 +201,7 @@ func (s *Store) askIndex(ids []ID, met []bool, ask []int) error {
 		return nil
 	}
 	// Neighbours in the order of keys share blocks of the index.
-	slices.SortFunc(ask, func(a, b int) int { return ids[a].Compare(ids[b]) })
+	slices.SortFunc(ask, func(a, b int) int { return bytes.Compare(ids[a][:], ids[b][:]) })
 	var g errgroup.Group
 	for part := range slices.Chunk(ask, (len(ask)+s.workers-1)/s.workers) {
 		g.Go(func() error {
@@ -217,8 +220,8 @@ func (s *Store) askIndex(ids []ID, met []bool, ask []int) error {
 // being destroyed already, if there are any. They are dying until it returns: to
 // a taker they are absent. remove takes from the index those whose count is
 // still zero, in one step with finding that out; it may wait for disks.
-func (s *Store) Destroy(ids []ID, remove func([]ID) error) error {
-	dying := make([]ID, 0, len(ids))
+func (s *shared) Destroy(ids []Key, remove func([]Key) error) error {
+	dying := make([]Key, 0, len(ids))
 	for _, id := range ids {
 		st := s.stripe(id)
 		st.mu.Lock()

@@ -17,7 +17,7 @@ func TestMeet(t *testing.T) {
 	k.x.set(ID{2}, index.Entry{Location: at(1)}) // in limbo
 	k.x.set(ID{3}, index.Entry{Location: at(1), Count: 1, Lost: true})
 	k.x.set(ID{4}, index.Entry{Location: at(9), Count: 1}) // its segment is gone
-	k.s.Publish([]Placement{{ID: ID{5}, Loc: at(2)}})
+	k.s.Publish([]Placement{{Key: Key{5}, Loc: at(2)}})
 	ids := []ID{{1}, {2}, {3}, {4}, {5}, {6}, {}, {1}}
 	want := []bool{true, true, false, false, true, false, true, true}
 
@@ -29,27 +29,27 @@ func TestMeet(t *testing.T) {
 	if !slices.Equal(met, want) {
 		t.Fatalf("met %v, want %v", met, want)
 	}
-	var got []ID
-	remove := func(ids []ID) error { got = append(got, ids...); return nil }
-	if err := k.s.Destroy(ids[:6], remove); err != nil {
+	var got []Key
+	remove := func(ids []Key) error { got = append(got, ids...); return nil }
+	if err := k.s.Destroy(Domain{}.keys(ids[:6]), remove); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(got, []ID{{3}, {4}, {6}}) {
+	if !slices.Equal(got, []Key{{3}, {4}, {6}}) {
 		t.Fatalf("may be destroyed: %v", got)
 	}
 	p.Release()
 	p.Release()
 	got = nil
-	if err := k.s.Destroy(ids[:6], remove); err != nil {
+	if err := k.s.Destroy(Domain{}.keys(ids[:6]), remove); err != nil {
 		t.Fatal(err)
 	}
-	if !slices.Equal(got, []ID{{1}, {2}, {3}, {4}, {6}}) { // 5 is published
+	if !slices.Equal(got, []Key{{1}, {2}, {3}, {4}, {6}}) { // 5 is published
 		t.Fatalf("may be destroyed after release: %v", got)
 	}
 	if err := k.s.Meet(p, ids[:1], met[:1]); !errors.Is(err, ErrReleased) || met[0] {
 		t.Fatalf("released pins meet: %v", err)
 	}
-	if n := len(k.s.stripe(ID{1}).pinned); n != 0 {
+	if n := len(k.s.stripe(Key{1}).pinned); n != 0 {
 		t.Fatalf("%d pinned by released pins", n)
 	}
 }
@@ -96,15 +96,15 @@ func TestDestroyFails(t *testing.T) {
 	k.x.set(ID{1}, index.Entry{Location: index.Location{Segment: 1, Slots: 1}})
 	boom := errors.New("boom")
 	met := []bool{true}
-	err := k.s.Destroy([]ID{{1}, {1}}, func(ids []ID) error {
+	err := k.s.Destroy([]Key{{1}, {1}}, func(ids []Key) error {
 		if len(ids) != 1 {
 			t.Errorf("removes %v", ids)
 		}
-		if err := k.s.Meet(k.s.NewPins(), ids, met); err != nil || met[0] {
+		if err := k.s.Meet(k.s.NewPins(), []ID{{1}}, met); err != nil || met[0] {
 			t.Errorf("met while dying: %v", err)
 		}
 		// Another destroyer leaves alone what this one is at.
-		return errors.Join(boom, k.s.Destroy([]ID{{1}}, func([]ID) error { t.Error("dies twice"); return nil }))
+		return errors.Join(boom, k.s.Destroy([]Key{{1}}, func([]Key) error { t.Error("dies twice"); return nil }))
 	})
 	if !errors.Is(err, boom) {
 		t.Fatal(err)
@@ -119,24 +119,26 @@ func TestDestroyFails(t *testing.T) {
 func TestPublishedQueue(t *testing.T) {
 	k := newKit(t, nil)
 	id := ID{1}
-	place := func(n int) Placement { return Placement{ID: id, Loc: index.Location{Segment: uint64(n), Slots: 1}} }
+	place := func(n int) Placement {
+		return Placement{Key: Key(id), Loc: index.Location{Segment: uint64(n), Slots: 1}}
+	}
 	for n := 1; n <= 3; n++ {
 		k.s.Publish([]Placement{place(n)})
 	}
 	for n := 1; n <= 3; n++ {
-		if p, ok := k.s.Placed(id); !ok || p != place(n) {
+		if p, ok := k.s.Placed(Key(id)); !ok || p != place(n) {
 			t.Fatalf("oldest is %v, want %v", p, place(n))
 		}
 		if n == 2 { // one comes while others go
 			k.s.Publish([]Placement{place(4)})
 		}
-		k.s.Retire([]ID{id})
+		k.s.Retire([]Key{Key(id)})
 	}
-	if p, _ := k.s.Placed(id); p != place(4) {
+	if p, _ := k.s.Placed(Key(id)); p != place(4) {
 		t.Fatalf("oldest is %v", p)
 	}
-	k.s.Retire([]ID{id, id, {9}})
-	if _, ok := k.s.Placed(id); ok || k.s.Stats().Published != 0 {
+	k.s.Retire([]Key{Key(id), Key(id), {9}})
+	if _, ok := k.s.Placed(Key(id)); ok || k.s.Stats().Published != 0 {
 		t.Fatalf("still published: %+v", k.s.Stats())
 	}
 }
@@ -155,7 +157,7 @@ func TestPinsStress(t *testing.T) {
 		defer k.x.mu.Unlock()
 		e, ok := k.x.at[index.ID(id)]
 		if !ok && delta > 0 {
-			p, found := k.s.Placed(id)
+			p, found := k.s.Placed(Key(id))
 			if !found {
 				t.Errorf("%v is applied and nowhere", id)
 			}
@@ -179,10 +181,10 @@ func TestPinsStress(t *testing.T) {
 					t.Error(err)
 				}
 				commit.Lock()
-				var mine []ID
+				var mine []Key
 				if !met[0] {
-					k.s.Publish([]Placement{{ID: id, Loc: index.Location{Segment: uint64(n + 1), Slots: 1}}})
-					mine = []ID{id}
+					k.s.Publish([]Placement{{Key: Key(id), Loc: index.Location{Segment: uint64(n + 1), Slots: 1}}})
+					mine = []Key{Key(id)}
 				}
 				refs[id]++
 				if _, err := k.s.locate(id); err != nil {
@@ -210,20 +212,20 @@ func TestPinsStress(t *testing.T) {
 					return
 				default:
 				}
-				var limbo []ID
+				var limbo []Key
 				k.x.mu.Lock()
 				for id, e := range k.x.at {
 					if e.Count == 0 {
-						limbo = append(limbo, ID(id))
+						limbo = append(limbo, id)
 					}
 				}
 				k.x.mu.Unlock()
-				err := k.s.Destroy(limbo, func(ids []ID) error {
+				err := k.s.Destroy(limbo, func(ids []Key) error {
 					k.x.mu.Lock()
 					defer k.x.mu.Unlock()
 					for _, id := range ids {
-						if e, ok := k.x.at[index.ID(id)]; ok && e.Count == 0 {
-							delete(k.x.at, index.ID(id))
+						if e, ok := k.x.at[id]; ok && e.Count == 0 {
+							delete(k.x.at, id)
 						}
 					}
 					return nil

@@ -7,9 +7,9 @@ import (
 	"github.com/snapstore/snapstore/internal/seglog"
 )
 
-// A Placement says where the bytes of an ID are.
+// A Placement says where the bytes of an ID of some domain are.
 type Placement struct {
-	ID   ID
+	Key  Key
 	Loc  index.Location
 	Node bool
 }
@@ -37,14 +37,14 @@ type published struct {
 
 // Publish makes placements findable. The batch that brings them is synced. They
 // are published in the order of sync.
-func (s *Store) Publish(places []Placement) {
+func (s *shared) Publish(places []Placement) {
 	for i := range places {
 		p := &published{place: places[i]}
-		st := s.stripe(places[i].ID)
+		st := s.stripe(places[i].Key)
 		st.mu.Lock()
-		if first := st.published[p.place.ID]; first == nil {
+		if first := st.published[p.place.Key]; first == nil {
 			p.last = p
-			st.published[p.place.ID] = p
+			st.published[p.place.Key] = p
 		} else {
 			first.last.next, first.last = p, p
 		}
@@ -54,7 +54,7 @@ func (s *Store) Publish(places []Placement) {
 }
 
 // Placed returns the oldest placement of id that waits to be applied.
-func (s *Store) Placed(id ID) (Placement, bool) {
+func (s *shared) Placed(id Key) (Placement, bool) {
 	st := s.stripe(id)
 	st.mu.Lock()
 	defer st.mu.Unlock()
@@ -66,7 +66,7 @@ func (s *Store) Placed(id ID) (Placement, bool) {
 
 // Retire undoes the oldest Publish of each of ids. It is called when a batch is
 // applied, with every ID that was published for the batch, as often as it was.
-func (s *Store) Retire(ids []ID) {
+func (s *shared) Retire(ids []Key) {
 	n := 0
 	for _, id := range ids {
 		st := s.stripe(id)
@@ -87,11 +87,12 @@ func (s *Store) Retire(ids []ID) {
 
 // locate says where to read id: what is published first, then the index.
 func (s *Store) locate(id ID) (index.Location, error) {
-	if p, ok := s.Placed(id); ok {
+	key := s.domain.Key(id)
+	if p, ok := s.Placed(key); ok {
 		return p.Loc, nil
 	}
 	s.stats.lookups.Add(1)
-	e, ok, err := s.index.Get(index.ID(id))
+	e, ok, err := s.index.Get(key)
 	if err != nil {
 		return index.Location{}, fmt.Errorf("chunk: look up %v: %w", id, err)
 	}

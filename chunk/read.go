@@ -44,7 +44,7 @@ func (s *Store) find(id ID, node bool, try func(index.Location) error) error {
 		}
 		lost := &CorruptionError{ID: id, Node: node, Segment: at.Segment, Offset: at.Offset, Err: err}
 		s.stats.lost.Add(1)
-		s.onLost(id, lost)
+		s.onLost(s.domain.Key(id), lost)
 		return lost
 	}
 }
@@ -76,6 +76,9 @@ func (s *Store) readGroup(loc seglog.Loc, buf []byte) (group, error) {
 	g, err := parseGroup(payload)
 	if err != nil {
 		return group{}, damage{err}
+	}
+	if g.domain != s.domain {
+		return group{}, damaged("group of another dedup domain")
 	}
 	return g, nil
 }
@@ -116,7 +119,7 @@ func (s *Store) Page(id ID, dst []byte) error {
 		clear(dst)
 		return nil
 	}
-	if s.pages.get(id, dst) {
+	if s.pages.get(s.domain.Key(id), dst) {
 		s.stats.pageHits.Add(1)
 		return nil
 	}
@@ -159,7 +162,7 @@ func (s *Store) readPage(id ID, dst []byte, keep bool) error {
 		}
 		copy(dst, pages[slot*PageSize:])
 		if keep {
-			c := &cachedGroup{ids: g.ids(), pages: pages}
+			c := &cachedGroup{domain: g.domain, ids: g.ids(), pages: pages}
 			c.verified.Store(verified)
 			s.pages.add(c)
 		}
@@ -169,7 +172,7 @@ func (s *Store) readPage(id ID, dst []byte, keep bool) error {
 
 // Node returns an encoded node. It is verified, and not to be modified.
 func (s *Store) Node(ctx context.Context, id ID) ([]byte, error) {
-	if node := s.nodes.get(id); node != nil {
+	if node := s.nodes.get(s.domain.Key(id)); node != nil {
 		s.stats.nodeHits.Add(1)
 		return node, nil
 	}
@@ -194,9 +197,12 @@ func (s *Store) readNode(id ID, keep bool) (node []byte, err error) {
 		if err != nil {
 			return err
 		}
-		nodes, err := SplitNodes(payload)
+		d, nodes, err := SplitNodes(payload)
 		if err != nil {
 			return damage{err}
+		}
+		if d != s.domain {
+			return damaged("nodes of another dedup domain")
 		}
 		slot := int(at.Slot)
 		if slot >= len(nodes) {
@@ -212,13 +218,13 @@ func (s *Store) readNode(id ID, keep bool) (node []byte, err error) {
 		if !keep {
 			return nil
 		}
-		s.nodes.add(id, node)
+		s.nodes.add(d.Key(id), node)
 		for i, n := range nodes {
 			if i == slot {
 				continue
 			}
-			if got, err := s.nodeID(n); err == nil && !s.nodes.has(got) {
-				s.nodes.add(got, bytes.Clone(n))
+			if got, err := s.nodeID(n); err == nil && !s.nodes.has(d.Key(got)) {
+				s.nodes.add(d.Key(got), bytes.Clone(n))
 			}
 		}
 		return nil
@@ -229,8 +235,8 @@ func (s *Store) readNode(id ID, keep bool) (node []byte, err error) {
 // CacheNode keeps a node that the caller has just built, for those who read it
 // soon. The ID is trusted; node is copied.
 func (s *Store) CacheNode(id ID, node []byte) {
-	if !s.nodes.has(id) {
-		s.nodes.add(id, bytes.Clone(node))
+	if key := s.domain.Key(id); !s.nodes.has(key) {
+		s.nodes.add(key, bytes.Clone(node))
 	}
 }
 

@@ -68,7 +68,7 @@ func TestPagePublished(t *testing.T) {
 	k := newKit(t, nil)
 	w := k.s.NewWriter(WriterOptions{})
 	ids, pages := fillPages(0, 3)
-	if err := w.AddGroup(CodecS2, ids, pages); err != nil {
+	if err := w.AddGroup(Domain{}, CodecS2, ids, pages); err != nil {
 		t.Fatal(err)
 	}
 	places := k.sync(w)
@@ -89,7 +89,7 @@ func TestPageDamage(t *testing.T) {
 		k := newKit(t, func(o *StoreOptions) { o.PageCacheBytes = -1 })
 		w := k.s.NewWriter(WriterOptions{})
 		ids, pages := fillPages(1, 2)
-		if err := w.AddGroup(codec, ids, pages); err != nil {
+		if err := w.AddGroup(Domain{}, codec, ids, pages); err != nil {
 			t.Fatal(err)
 		}
 		k.store(w)

@@ -107,7 +107,7 @@ func (s *Store) newPlan(refs []PageRef, keep bool) *plan {
 			clear(r.Dst)
 			continue
 		}
-		if keep && s.pages.get(r.ID, r.Dst) {
+		if keep && s.pages.get(s.domain.Key(r.ID), r.Dst) {
 			s.stats.pageHits.Add(1)
 			continue
 		}
@@ -237,7 +237,7 @@ func (p *plan) fill(at index.Location, payload, raw []byte) error {
 		}
 	}
 	if p.keep {
-		c := &cachedGroup{ids: g.ids(), pages: pages}
+		c := &cachedGroup{domain: g.domain, ids: g.ids(), pages: pages}
 		c.verified.Store(verified)
 		p.s.pages.add(c)
 	}

@@ -50,7 +50,7 @@ func TestRestore(t *testing.T) {
 				}
 				order = order[m:]
 				w := k.s.NewWriter(WriterOptions{})
-				if err := w.AddGroup(codecs[r.IntN(3)], ids, pages); err != nil {
+				if err := w.AddGroup(Domain{}, codecs[r.IntN(3)], ids, pages); err != nil {
 					t.Fatal(err)
 				}
 				k.store(w)
@@ -186,7 +186,7 @@ func TestRestoreWrongBytes(t *testing.T) {
 		k := newKit(t, func(o *StoreOptions) { o.PageCacheBytes = cache })
 		ids, pages := fillPages(0, GroupPages)
 		w := k.s.NewWriter(WriterOptions{})
-		if err := w.AddGroup(CodecRaw, ids, pages); err != nil {
+		if err := w.AddGroup(Domain{}, CodecRaw, ids, pages); err != nil {
 			t.Fatal(err)
 		}
 		k.store(w)

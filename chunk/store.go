@@ -40,20 +40,34 @@ type StoreOptions struct {
 	// OnLost is told of content that could not be read, after the second look.
 	// It runs in the goroutine that reads, which may hold locks of the caller's,
 	// and several may run at once: it notes the ID and returns.
-	OnLost func(ID, error)
+	OnLost func(Key, error)
 }
 
 const defaultCache = 32 << 20
 
-// A Store reads what is stored, and knows what may not be destroyed. It is safe
-// for concurrent use. It holds nothing that needs closing.
+// A Store reads what is stored in one domain, and knows what may not be
+// destroyed in any. It is safe for concurrent use. It holds nothing that needs
+// closing.
 type Store struct {
+	*shared
+	domain Domain
+}
+
+// In returns the same store as it is seen from a domain: what is read through
+// it, met through it and written through it is of that domain.
+func (s *Store) In(d Domain) *Store { return &Store{s.shared, d} }
+
+// Domain returns the one that is seen.
+func (s *Store) Domain() Domain { return s.domain }
+
+// shared is what all domains have in common. It goes by keys.
+type shared struct {
 	index   Lookup
 	trust   interface{ Untrusted() error } // the index, or nil
 	log     Frames
 	nodeID  NodeID
 	alive   func(segment uint64) bool
-	onLost  func(ID, error)
+	onLost  func(Key, error)
 	workers int
 
 	coder   Coder
@@ -86,7 +100,8 @@ type counters struct {
 	published                                  atomic.Int64
 }
 
-// NewStore returns a Store over an index and a log.
+// NewStore returns a Store over an index and a log, in the domain of the whole
+// store.
 func NewStore(o StoreOptions) (*Store, error) {
 	if o.Index == nil || o.Log == nil || o.NodeID == nil {
 		return nil, errors.New("chunk: a store needs an index, a log and a node hash")
@@ -97,7 +112,7 @@ func NewStore(o StoreOptions) (*Store, error) {
 		}
 		return max(n, 0)
 	}
-	s := &Store{
+	s := &shared{
 		index: o.Index, log: o.Log, nodeID: o.NodeID, alive: o.Alive, onLost: o.OnLost, workers: o.Workers,
 		frames: bufferPool{size: frameBuffer}, raws: bufferPool{size: maxRaw},
 		pages: newPageCache(size(o.PageCacheBytes)), nodes: newNodeCache(size(o.NodeCacheBytes)),
@@ -110,12 +125,12 @@ func NewStore(o StoreOptions) (*Store, error) {
 		s.alive = func(uint64) bool { return true }
 	}
 	if s.onLost == nil {
-		s.onLost = func(ID, error) {}
+		s.onLost = func(Key, error) {}
 	}
 	for i := range s.stripes {
 		s.stripes[i].init()
 	}
-	return s, nil
+	return &Store{shared: s}, nil
 }
 
 // Stats returns the counters.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/snapstore/snapstore/internal/seglog"
 )
@@ -63,9 +64,10 @@ type Writer struct {
 }
 
 type placedFrame struct {
-	loc  seglog.Loc // zero while in memory
-	node bool
-	ids  []ID
+	loc    seglog.Loc // zero while in memory
+	node   bool
+	domain Domain
+	ids    []ID
 }
 
 // NewWriter returns a writer. The caller closes it.
@@ -117,11 +119,11 @@ func (w *Writer) meet(ids []ID, met []bool) error {
 }
 
 // append takes over a frame. payload is the caller's again on return.
-func (w *Writer) append(kind seglog.Kind, payload []byte, ids []ID) error {
+func (w *Writer) append(kind seglog.Kind, d Domain, payload []byte, ids []ID) error {
 	if w.err != nil {
 		return w.err
 	}
-	f := placedFrame{node: kind == seglog.KindNodes, ids: ids}
+	f := placedFrame{node: kind == seglog.KindNodes, domain: d, ids: ids}
 	if w.spill == nil {
 		w.frames = append(w.frames, seglog.NewFrame{Kind: kind, Payload: bytes.Clone(payload)})
 		w.placed = append(w.placed, f)
@@ -182,20 +184,36 @@ func (w *Writer) flushNodes() error {
 	if len(w.nodes) == 0 {
 		return nil
 	}
-	payload, err := AppendNodes(nil, w.nodes)
+	payload, err := AppendNodes(nil, w.s.domain, w.nodes)
 	if err != nil {
 		return err
 	}
 	names := w.names
 	clear(w.nodes)
 	w.nodes, w.names = w.nodes[:0], nil
-	return w.append(seglog.KindNodes, payload, names)
+	return w.append(seglog.KindNodes, w.s.domain, payload, names)
 }
 
-// AddGroup adds pages that lie side by side, as one group, without looking for
-// them in the store. It is for who moves pages: the caller has compared them
-// with their IDs. ids and pages are copied.
-func (w *Writer) AddGroup(codec Codec, ids []ID, pages []byte) error {
+// AddNodes adds encoded nodes of a domain as one frame, without looking for them
+// in the store. It is for who moves nodes, and has compared them with their IDs.
+func (w *Writer) AddNodes(d Domain, ids []ID, nodes [][]byte) error {
+	if err := w.ready(); err != nil {
+		return err
+	}
+	if len(ids) != len(nodes) {
+		return fmt.Errorf("chunk: %d ids of %d nodes", len(ids), len(nodes))
+	}
+	payload, err := AppendNodes(nil, d, nodes)
+	if err != nil {
+		return err
+	}
+	return w.append(seglog.KindNodes, d, payload, slices.Clone(ids))
+}
+
+// AddGroup adds pages of a domain that lie side by side, as one group, without
+// looking for them in the store. It is for who moves pages: the caller has
+// compared them with their IDs. ids and pages are copied.
+func (w *Writer) AddGroup(d Domain, codec Codec, ids []ID, pages []byte) error {
 	if err := w.ready(); err != nil {
 		return err
 	}
@@ -203,7 +221,7 @@ func (w *Writer) AddGroup(codec Codec, ids []ID, pages []byte) error {
 		return fmt.Errorf("chunk: group of %d ids and %d bytes", len(ids), len(pages))
 	}
 	j := w.newJob(codec)
-	j.ids = append(j.ids, ids...)
+	j.domain, j.ids = d, append(j.ids, ids...)
 	copy(j.raw, pages)
 	return w.submit(j, nil)
 }
@@ -252,7 +270,7 @@ func (w *Writer) Placements(locs []seglog.Loc) []Placement {
 			continue
 		}
 		for slot, id := range f.ids {
-			out = append(out, Placement{ID: id, Loc: slotLocation(loc, slot, len(f.ids)), Node: f.node})
+			out = append(out, Placement{Key: f.domain.Key(id), Loc: slotLocation(loc, slot, len(f.ids)), Node: f.node})
 		}
 	}
 	return out

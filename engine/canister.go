@@ -146,8 +146,8 @@ func (e *Engine) canister(id CanisterID) (*Canister, error) {
 		return c, nil
 	}
 	c := &Canister{ent: ent, uploads: map[uint64]*Upload{}}
-	c.e, c.id = e, id
-	m, err := e.manifest(context.Background(), rec.Head)
+	c.e, c.id, c.store = e, id, e.in(id)
+	m, err := e.manifest(context.Background(), c.store, rec.Head)
 	if err != nil {
 		err = locate(err, id, SnapshotID{}, Section{}, 0)
 		if !errors.Is(err, ErrCorrupt) {
@@ -168,12 +168,12 @@ func (e *Engine) opened(ent *entry) *Canister {
 	return ent.live
 }
 
-// manifest reads a manifest; the zero root is an empty one.
-func (e *Engine) manifest(ctx context.Context, root chunk.ID) (*manifest.Manifest, error) {
+// manifest reads a manifest from a store; the zero root is an empty one.
+func (e *Engine) manifest(ctx context.Context, store *chunk.Store, root chunk.ID) (*manifest.Manifest, error) {
 	if root.IsZero() {
 		return &manifest.Manifest{}, nil
 	}
-	enc, err := e.store.Node(ctx, root)
+	enc, err := store.Node(ctx, root)
 	if err != nil {
 		return nil, err
 	}
@@ -221,7 +221,7 @@ func (e *Engine) info(id CanisterID) (CanisterInfo, error) {
 		ID: id, Snapshots: len(rec.Snapshots), HeadRoot: rec.Head, HeadLogical: rec.HeadLogical,
 		SnapshotsLogical: rec.Logical(), Sequence: rec.Seq, Incarnation: rec.Incarnation, HostBytes: len(rec.Host),
 	}
-	m, err := e.manifest(context.Background(), rec.Head)
+	m, err := e.manifest(context.Background(), e.in(id), rec.Head)
 	if err != nil {
 		return info, locate(err, id, SnapshotID{}, Section{}, 0)
 	}

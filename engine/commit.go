@@ -22,6 +22,8 @@ type change struct {
 	rec    *record.Record
 	writer *chunk.Writer // nil when the record brings no data
 	raw    []byte
+	// reserved is what was asked for; it ends when the record becomes visible.
+	reserved *reservation
 	// ended is called when the record is applied, or the commit has failed.
 	ended func()
 }
@@ -70,7 +72,7 @@ func (e *Engine) onCommit(done seglog.Committed) {
 				b.Placed = append(b.Placed, e.published(t.writer.Placements(req.Locs))...)
 				after = append(after, func() { t.writer.Close() })
 			}
-			e.publish(t.ent, t.rec, done.Seq)
+			e.publish(t, done.Seq)
 			b.Records = append(b.Records, gc.Record{Key: t.ent.id.Bytes(), Seq: t.rec.Seq, Loc: req.RecordLocs[0], Payload: t.raw})
 			if t.ended != nil {
 				after = append(after, t.ended)
@@ -108,9 +110,11 @@ func (e *Engine) commitMoves(ctx context.Context, req *seglog.Request, c *gc.Com
 
 // publish makes a synced record the one that List, Load and the next
 // operation see.
-func (e *Engine) publish(ent *entry, rec *record.Record, seq seglog.Sequence) {
+func (e *Engine) publish(c *change, seq seglog.Sequence) {
 	e.mu.Lock()
-	ent.rec, ent.seq, ent.damaged = rec, seq, nil
+	e.accounts.become(c.ent.rec, c.rec)
+	e.accounts.settle(c.reserved)
+	c.ent.rec, c.ent.seq, c.ent.damaged = c.rec, seq, nil
 	e.mu.Unlock()
 }
 

@@ -26,8 +26,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
 	"os"
 	"path"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"syscall"
@@ -47,15 +49,17 @@ type Engine struct {
 	lock    io.Closer
 	log     *seglog.Log
 	idx     *index.Index
-	store   *chunk.Store
+	store   *chunk.Store // in the domain of the whole store; see in
+	dedup   chunk.DedupDomain
 	counter *gc.Counter
 	applier *gc.Applier
 	gc      *gc.Collector
 	tickets gc.Tickets
 
-	mu    sync.RWMutex // guards table and the entries' fields
-	table map[CanisterID]*entry
-	live  sync.Mutex // guards the making of Canisters
+	mu       sync.RWMutex // guards table and the entries' fields
+	table    map[CanisterID]*entry
+	accounts accounts   // guarded by mu
+	live     sync.Mutex // guards the making of Canisters
 
 	ahead    seglog.Sequence         // of an index that the log does not reach; 0 is none
 	copies   map[string]index.Record // from an index that was given up
@@ -102,7 +106,11 @@ func create(dir string, opts *Options) error {
 	if err := o.FS.MkdirAll(dir, 0o700); err != nil {
 		return err
 	}
-	err := seglog.Create(seglog.CreateOptions{FS: o.FS, Dir: dir, SegmentSize: o.SegmentSize})
+	var features seglog.Features
+	if o.DedupDomain == DedupCanister {
+		features |= seglog.FeatureCanisterDomains
+	}
+	err := seglog.Create(seglog.CreateOptions{FS: o.FS, Dir: dir, SegmentSize: o.SegmentSize, Features: features})
 	if errors.Is(err, seglog.ErrExists) {
 		err = fmt.Errorf("%w: %w", ErrExists, err)
 	}
@@ -151,6 +159,12 @@ func open(dir string, opts *Options) (_ *Engine, err error) {
 	}
 	if err := e.openLog(0); err != nil {
 		return nil, translate(err)
+	}
+	if e.log.Features()&seglog.FeatureCanisterDomains != 0 {
+		e.dedup = DedupCanister
+	}
+	if e.o.DedupDomain > e.dedup {
+		return nil, fmt.Errorf("the store shares content among all canisters, since it was made so, and dedup domain %s is asked for: make another store with it: %w", e.o.DedupDomain, ErrInvalid)
 	}
 	if err := e.recover(context.Background()); err != nil {
 		return nil, translate(err)
@@ -269,14 +283,56 @@ func (e *Engine) Dir() string { return e.dir }
 // Log gives the log, for inspection.
 func (e *Engine) Log() *seglog.Log { return e.log }
 
-// Entry looks a chunk or node up in the index, for inspection.
-func (e *Engine) Entry(id Root) (index.Entry, bool, error) { return e.idx.GetUnfiltered(index.ID(id)) }
+// DedupDomain says among whom equal content is stored once.
+func (e *Engine) DedupDomain() DedupDomain { return e.dedup }
+
+// in gives the store as a canister sees it.
+func (e *Engine) in(id CanisterID) *chunk.Store { return e.store.In(e.dedup.Of(id.Bytes())) }
+
+// Entry looks a chunk or node up in the index, for inspection. Where each
+// canister has its own, that of the first canister that has one is found.
+func (e *Engine) Entry(id Root) (index.Entry, bool, error) {
+	s, err := e.holder(id)
+	if err != nil {
+		return index.Entry{}, false, err
+	}
+	return e.idx.GetUnfiltered(s.Domain().Key(id))
+}
 
 // Node reads an encoded node or manifest, verified, for inspection.
-func (e *Engine) Node(ctx context.Context, id Root) ([]byte, error) { return e.store.Node(ctx, id) }
+func (e *Engine) Node(ctx context.Context, id Root) ([]byte, error) {
+	s, err := e.holder(id)
+	if err != nil {
+		return nil, err
+	}
+	return s.Node(ctx, id)
+}
 
 // Page reads a page into dst, verified, for inspection.
-func (e *Engine) Page(id Root, dst []byte) error { return e.store.Page(id, dst) }
+func (e *Engine) Page(id Root, dst []byte) error {
+	s, err := e.holder(id)
+	if err != nil {
+		return err
+	}
+	return s.Page(id, dst)
+}
+
+// holder gives the store as the first canister sees it that has an ID.
+func (e *Engine) holder(id Root) (*chunk.Store, error) {
+	if e.dedup == DedupStore {
+		return e.store, nil
+	}
+	e.mu.RLock()
+	canisters := slices.SortedFunc(maps.Keys(e.table), CanisterID.Compare)
+	e.mu.RUnlock()
+	for _, c := range canisters {
+		s := e.in(c)
+		if _, ok, err := e.idx.GetUnfiltered(s.Domain().Key(id)); ok || err != nil {
+			return s, err
+		}
+	}
+	return e.store, nil
+}
 
 // DumpIndex writes every key of the index as text, in order: two rebuilds of
 // one log write the same.
@@ -290,7 +346,7 @@ func (e *Engine) DumpIndex(w io.Writer) error {
 // lostPages hands damage met by readers to the counter, off their path.
 type lostPages struct {
 	mu      sync.Mutex
-	pending map[chunk.ID]struct{}
+	pending map[chunk.Key]struct{}
 	busy    bool
 	stopped bool
 	wg      sync.WaitGroup
@@ -299,14 +355,14 @@ type lostPages struct {
 // lostAtOnce bounds what waits to be marked; more is found again when read.
 const lostAtOnce = 1 << 16
 
-func (l *lostPages) add(id chunk.ID, mark func([]chunk.ID)) {
+func (l *lostPages) add(id chunk.Key, mark func([]chunk.Key)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stopped || len(l.pending) >= lostAtOnce {
 		return
 	}
 	if l.pending == nil {
-		l.pending = map[chunk.ID]struct{}{}
+		l.pending = map[chunk.Key]struct{}{}
 	}
 	l.pending[id] = struct{}{}
 	if l.busy {
@@ -318,7 +374,7 @@ func (l *lostPages) add(id chunk.ID, mark func([]chunk.ID)) {
 		defer l.wg.Done()
 		for {
 			l.mu.Lock()
-			ids := make([]chunk.ID, 0, len(l.pending))
+			ids := make([]chunk.Key, 0, len(l.pending))
 			for id := range l.pending {
 				ids = append(ids, id)
 			}

@@ -25,6 +25,9 @@ var (
 	ErrNotFound = errors.New("not found")
 	// ErrSnapshotLimit: the canister has as many snapshots as it may have.
 	ErrSnapshotLimit = errors.New("snapshot limit reached")
+	// ErrQuota: the canister, or the store, has as many bytes as it may have; see
+	// QuotaError.
+	ErrQuota = errors.New("quota reached")
 	// ErrRunning: the canister runs and the take was asked to refuse that.
 	ErrRunning = errors.New("canister is running")
 	// ErrOpenCalls: the canister has open call contexts and the take was asked to refuse that.
@@ -108,6 +111,8 @@ func hint(err error) string {
 		return "open it with the version that wrote it, or a newer one"
 	case errors.Is(err, ErrNoSpace):
 		return "delete snapshots or make room on the file system, then try again"
+	case errors.Is(err, ErrQuota):
+		return "delete or replace snapshots, or allow more"
 	case errors.Is(err, ErrDebt):
 		return "let gc catch up, or close readers that hold deleted snapshots"
 	case errors.Is(err, ErrReadOnly):

@@ -29,3 +29,13 @@ func (e *Engine) HoldApplier() (release func()) {
 
 // Lossy tells whether takes look up what their head already names.
 func (e *Engine) Lossy() bool { return e.counter.Lossy() }
+
+// Lookups is how often the index was asked for content.
+func (e *Engine) Lookups() uint64 { return e.store.Stats().Lookups }
+
+// ChargeForTest charges for what is not there.
+func (e *Engine) ChargeForTest(n uint64) {
+	e.mu.Lock()
+	defer e.mu.Unlock()
+	e.accounts.used.add(n)
+}

@@ -42,7 +42,7 @@ func (c *Canister) revert(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	m, err := c.e.manifest(ctx, rec.Head)
+	m, err := c.e.manifest(ctx, c.store, rec.Head)
 	if err != nil {
 		return locate(err, c.id, SnapshotID{}, Section{}, 0)
 	}
@@ -58,7 +58,7 @@ func (c *Canister) revert(ctx context.Context) error {
 		if err := c.open(); err != nil {
 			return err
 		}
-		patches, _, err = c.patches(ctx, m, SnapshotID{}, nil)
+		patches, _, err = c.patches(ctx, c.store, m, SnapshotID{}, nil)
 		if err != nil {
 			return err
 		}
@@ -122,15 +122,19 @@ func (u *Upload) addChunk(ctx context.Context, chunk, host []byte) (res Checkpoi
 			return res, err
 		}
 	}
-	b, err := op.addUpload(ctx, u)
-	if err != nil {
-		return res, err
-	}
 	next := op.rec.Clone()
 	if host != nil {
 		next.Host = slices.Clone(host)
 	}
 	i := slices.IndexFunc(next.Snapshots, func(s record.Snapshot) bool { return s.Local == u.snapshot.Local })
+	next.Snapshots[i].Logical = u.logical()
+	if err := op.reserve(next); err != nil {
+		return res, err
+	}
+	b, err := op.addUpload(ctx, u)
+	if err != nil {
+		return res, err
+	}
 	next.Snapshots[i].Root, next.Snapshots[i].Logical = b.root, b.manifest.LogicalSize()
 	seq, err := op.commit(ctx, next)
 	if err != nil {

@@ -27,7 +27,7 @@ func CanisterIDFromBytes(b []byte) (CanisterID, error) {
 func ParseCanisterID(text string) (CanisterID, error) {
 	b, err := principal.Parse(text)
 	if err != nil {
-		return CanisterID{}, fmt.Errorf("canister id %q: %w: %w", text, ErrInvalid, err)
+		return CanisterID{}, fmt.Errorf("canister id %.90q: %w: %w", text, ErrInvalid, err)
 	}
 	return CanisterIDFromBytes(b)
 }
@@ -68,7 +68,7 @@ func SnapshotIDFromBytes(b []byte) (SnapshotID, error) {
 func ParseSnapshotID(text string) (SnapshotID, error) {
 	b, err := hex.DecodeString(text)
 	if err != nil || hex.EncodeToString(b) != text {
-		return SnapshotID{}, fmt.Errorf("snapshot id %q is not lower-case hex: %w", text, ErrInvalid)
+		return SnapshotID{}, fmt.Errorf("snapshot id %.90q is not lower-case hex: %w", text, ErrInvalid)
 	}
 	return SnapshotIDFromBytes(b)
 }

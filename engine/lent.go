@@ -161,11 +161,11 @@ func (m *Memory) fill(ctx context.Context, limit uint64) (_ *lent, err error) {
 	}
 	refs := make([]chunk.PageRef, 0, fillWindow)
 	flush := func() error {
-		err := m.s.e.store.Pages(ctx, refs)
+		err := m.s.store.Pages(ctx, refs)
 		refs = refs[:0]
 		return m.s.located(err, m.section, 0)
 	}
-	for en, err := range manifest.Pages(ctx, m.s.e.store, base, 0, from) {
+	for en, err := range manifest.Pages(ctx, m.s.store, base, 0, from) {
 		if err != nil {
 			return nil, m.s.located(err, m.section, en.Index)
 		}

@@ -69,14 +69,23 @@ func (c *Canister) load(ctx context.Context, id SnapshotID, o LoadOptions) (Load
 		i := slices.IndexFunc(next.Snapshots, func(s record.Snapshot) bool { return s.Local == id.Local })
 		next.Snapshots[i].Mutable = false
 	}
-	m, err := c.e.manifest(ctx, snap.Root)
+	store := c.e.in(id.Canister)
+	if err := op.reserve(next); err != nil {
+		return res, err
+	}
+	m, err := c.e.manifest(ctx, store, snap.Root)
 	if err != nil {
 		return res, locate(err, id.Canister, id, Section{}, 0)
+	}
+	if store.Domain() != c.store.Domain() {
+		if err := op.bring(ctx, c, store, m, id); err != nil {
+			return res, err
+		}
 	}
 
 	var patches []*patch
 	err = c.paused(ctx, func() (err error) {
-		res, patches, err = c.loadPaused(ctx, op, next, m, id)
+		res, patches, err = c.loadPaused(ctx, op, next, store, m, id)
 		return err
 	})
 	if err != nil {
@@ -95,21 +104,21 @@ func (c *Canister) load(ctx context.Context, id SnapshotID, o LoadOptions) (Load
 // loadPaused commits a load and makes the live state what was loaded. Nobody
 // writes from the check to the end: what is checked is what changes. The
 // patches it gives are applied, and wait for rearm.
-func (c *Canister) loadPaused(ctx context.Context, op *operation, next *record.Record, m *manifest.Manifest, id SnapshotID) (res LoadResult, _ []*patch, err error) {
+func (c *Canister) loadPaused(ctx context.Context, op *operation, next *record.Record, from *chunk.Store, m *manifest.Manifest, id SnapshotID) (res LoadResult, _ []*patch, err error) {
 	c.gate.Lock()
 	defer c.gate.Unlock()
 	if err := c.openToLoad(); err != nil {
 		return res, nil, err
 	}
 	differ := map[Section][]manifest.PageEntry{}
-	if res.Pages, err = c.checkLoad(ctx, op.rec.Head, next.Head, m, id, differ); errors.Is(err, ErrCorrupt) {
+	if res.Pages, err = c.checkLoad(ctx, op.rec.Head, next.Head, from, m, id, differ); errors.Is(err, ErrCorrupt) {
 		// It may be the head that can not be read, and this is the way out of that.
-		res.Pages, err = c.checkWhole(ctx, next.Head, m, id, differ)
+		res.Pages, err = c.checkWhole(ctx, next.Head, from, m, id, differ)
 	}
 	if err != nil {
 		return res, nil, err
 	}
-	patches, pages, err := c.patches(ctx, m, id, differ)
+	patches, pages, err := c.patches(ctx, from, m, id, differ)
 	if err != nil {
 		return res, nil, err
 	}
@@ -130,9 +139,9 @@ func (c *Canister) loadPaused(ctx context.Context, op *operation, next *record.R
 
 // checkWhole is checkLoad where nothing is known of the head: all of the
 // snapshot is read, and of lent sections every page counts as different.
-func (c *Canister) checkWhole(ctx context.Context, root chunk.ID, m *manifest.Manifest, id SnapshotID, differ map[Section][]manifest.PageEntry) (uint64, error) {
+func (c *Canister) checkWhole(ctx context.Context, root chunk.ID, from *chunk.Store, m *manifest.Manifest, id SnapshotID, differ map[Section][]manifest.PageEntry) (uint64, error) {
 	clear(differ)
-	pages, err := c.checkLoad(ctx, chunk.ID{}, root, m, id, differ)
+	pages, err := c.checkLoad(ctx, chunk.ID{}, root, from, m, id, differ)
 	if err != nil {
 		return 0, err
 	}
@@ -174,9 +183,9 @@ func (c *Canister) flushUpload(ctx context.Context, local uint64) error {
 // checkLoad reads and verifies what the load will bring: the pages that differ
 // between the durable head and the snapshot, and those dirty in memory. What
 // differs in lent sections is only put into differ.
-func (c *Canister) checkLoad(ctx context.Context, head, root chunk.ID, m *manifest.Manifest, id SnapshotID, differ map[Section][]manifest.PageEntry) (uint64, error) {
-	v := verifier{e: c.e, ctx: ctx, id: id}
-	for d, err := range manifest.Diff(ctx, c.e.store, head, root) {
+func (c *Canister) checkLoad(ctx context.Context, head, root chunk.ID, from *chunk.Store, m *manifest.Manifest, id SnapshotID, differ map[Section][]manifest.PageEntry) (uint64, error) {
+	v := verifier{store: from, ctx: ctx, id: id}
+	for d, err := range manifest.Diff(ctx, either(c.store, from), head, root) {
 		if err != nil {
 			return 0, locate(err, id.Canister, id, d.Section, d.Page)
 		}
@@ -201,7 +210,7 @@ func (c *Canister) checkLoad(ctx context.Context, head, root chunk.ID, m *manife
 			}
 		}
 		ids := make([]chunk.ID, len(dirty))
-		if err := manifest.Leaves(ctx, c.e.store, r, dirty, ids); err != nil {
+		if err := manifest.Leaves(ctx, from, r, dirty, ids); err != nil {
 			return 0, locate(err, id.Canister, id, r.Section, 0)
 		}
 		for i, page := range dirty {
@@ -215,7 +224,7 @@ func (c *Canister) checkLoad(ctx context.Context, head, root chunk.ID, m *manife
 
 // verifier reads pages in windows and keeps none of them.
 type verifier struct {
-	e     *Engine
+	store *chunk.Store
 	ctx   context.Context
 	id    SnapshotID
 	refs  []chunk.PageRef
@@ -245,11 +254,11 @@ func (v *verifier) add(s Section, page uint64, id chunk.ID) error {
 }
 
 func (v *verifier) flush() error {
-	err := v.e.store.Pages(v.ctx, v.refs)
+	err := v.store.Pages(v.ctx, v.refs)
 	if err != nil {
 		// Name the place: look for the first page that can not be read.
 		for i, r := range v.refs {
-			if perr := v.e.store.Page(r.ID, r.Dst); perr != nil {
+			if perr := v.store.Page(r.ID, r.Dst); perr != nil {
 				err = locate(perr, v.id.Canister, v.id, v.where[i].Section, v.where[i].Page)
 				break
 			}

@@ -130,14 +130,14 @@ func (m *Memory) fromStore(page uint64, dst []byte) error {
 	if err != nil {
 		return m.s.located(err, m.section, page)
 	}
-	return m.s.located(m.s.e.store.Page(id, dst), m.section, page)
+	return m.s.located(m.s.store.Page(id, dst), m.section, page)
 }
 
 func (m *Memory) baseLeaf(page uint64) (chunk.ID, error) {
 	if page >= m.low || m.sealed != nil && page >= m.sealedLow || page >= pagesOf(m.base.Size) {
 		return chunk.ID{}, nil
 	}
-	return manifest.Leaf(context.Background(), m.s.e.store, m.base, page)
+	return manifest.Leaf(context.Background(), m.s.store, m.base, page)
 }
 
 // WriteAt implements io.WriterAt. It never grows the section.
@@ -290,7 +290,7 @@ func (m *Memory) assign(ctx context.Context, buf []byte, indexes []uint64, ids [
 			if *q == *src {
 				continue
 			}
-		} else if chunk.Sum(src[:]) == ids[i] && !(lossy && m.s.e.gone(ids[i])) {
+		} else if chunk.Sum(src[:]) == ids[i] && !(lossy && m.s.gone(ids[i])) {
 			continue
 		}
 		q, err := m.own(page, true)
@@ -317,7 +317,7 @@ func (m *Memory) leaves(ctx context.Context, indexes []uint64, out []chunk.ID) e
 	if n == 0 {
 		return nil
 	}
-	return manifest.Leaves(ctx, m.s.e.store, m.base, indexes[:n], out[:n])
+	return manifest.Leaves(ctx, m.s.store, m.base, indexes[:n], out[:n])
 }
 
 // sealedSection is what a commit works on: immutable, whatever the writer does.

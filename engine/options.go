@@ -51,8 +51,17 @@ type Options struct {
 	Logger *slog.Logger
 	// SnapshotLimit is the most snapshots a canister may have.
 	SnapshotLimit int
+	// CanisterQuota and StoreQuota are the most logical bytes that one canister
+	// and all together may be charged for: durable live states and snapshots,
+	// shared or not; 0 is no limit. What would go beyond is refused with a
+	// QuotaError before anything is written.
+	CanisterQuota, StoreQuota uint64
 	// SegmentSize in bytes; takes effect at Create.
 	SegmentSize int64
+	// DedupDomain says among whom equal content is stored once; the zero value is
+	// all canisters. It takes effect at Create and stays. Open with
+	// DedupCanister refuses a store that was made otherwise.
+	DedupDomain DedupDomain
 	// Codec compresses new groups; the zero value is s2. Use chunk.CodecRaw
 	// through NoCompression.
 	Codec chunk.Codec
@@ -162,6 +171,8 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("clean below %v, want a share between 0 and 1: %w", c.CleanBelow, ErrInvalid)
 	case c.PageCache < 0 || c.NodeCache < 0 || c.IndexCache < 0 || c.MemTable < 256<<10 || c.MemTable > 1<<30 || c.RebuildMemory < 1<<20:
 		return fmt.Errorf("a cache is negative or too small: %w", ErrInvalid)
+	case !c.DedupDomain.Valid():
+		return fmt.Errorf("dedup domain %s: %w", c.DedupDomain, ErrInvalid)
 	case c.Tracking > TrackHash:
 		return fmt.Errorf("tracking %s: %w", c.Tracking, ErrInvalid)
 	case c.ScrubEvery < 0 || c.ScrubRate < 0:
@@ -175,7 +186,7 @@ func (o *Options) Validate() error {
 // String lists what is set, for logs and bug reports.
 func (o *Options) String() string {
 	c := o.withDefaults()
-	return fmt.Sprintf("snapshot-limit=%d segment-size=%d codec=%s page-cache=%d node-cache=%d index-cache=%d memtable=%d max-debt=%d max-drops=%d debt-wait=%s clean-below=%.2f ballast=%d background=%t tracking=%s huge-pages=%t",
-		c.SnapshotLimit, c.SegmentSize, c.Codec, c.PageCache, c.NodeCache, c.IndexCache, c.MemTable,
+	return fmt.Sprintf("snapshot-limit=%d canister-quota=%d store-quota=%d segment-size=%d dedup=%s codec=%s page-cache=%d node-cache=%d index-cache=%d memtable=%d max-debt=%d max-drops=%d debt-wait=%s clean-below=%.2f ballast=%d background=%t tracking=%s huge-pages=%t",
+		c.SnapshotLimit, c.CanisterQuota, c.StoreQuota, c.SegmentSize, c.DedupDomain, c.Codec, c.PageCache, c.NodeCache, c.IndexCache, c.MemTable,
 		c.MaxDebt, c.MaxDrops, c.DebtWait, c.CleanBelow, c.Ballast, !c.NoBackground, c.Tracking, c.HugePages)
 }

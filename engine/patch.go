@@ -18,6 +18,7 @@ const patchKept = 256 << 20 / PageSize
 // from it, or may.
 type patch struct {
 	m     *Memory
+	from  *chunk.Store // that has the pages
 	root  SectionRoot
 	pages []uint64
 	ids   []chunk.ID
@@ -28,7 +29,7 @@ type patch struct {
 // manifest; differ is where it differs from the durable state. Until apply or
 // cancel, what was dirty belongs to the patches. The caller holds the gate, and
 // the guest stands still.
-func (c *Canister) patches(ctx context.Context, to *manifest.Manifest, id SnapshotID, differ map[Section][]manifest.PageEntry) (out []*patch, pages uint64, err error) {
+func (c *Canister) patches(ctx context.Context, from *chunk.Store, to *manifest.Manifest, id SnapshotID, differ map[Section][]manifest.PageEntry) (out []*patch, pages uint64, err error) {
 	defer func() {
 		if err != nil {
 			cancelPatches(out)
@@ -47,7 +48,7 @@ func (c *Canister) patches(ctx context.Context, to *manifest.Manifest, id Snapsh
 		if limit := uint64(m.lent.tm.Limit()); root.Size > limit {
 			return out, 0, fmt.Errorf("%s of %d bytes, and it is lent with a limit of %d: %w", m.section, root.Size, limit, ErrInvalid)
 		}
-		p := &patch{m: m, root: root}
+		p := &patch{m: m, from: from, root: root}
 		out = append(out, p)
 		if err := p.plan(ctx, differ[m.section]); err != nil {
 			return out, 0, locate(err, c.id, id, m.section, 0)
@@ -80,7 +81,7 @@ func (p *patch) plan(ctx context.Context, differ []manifest.PageEntry) error {
 	d.RemoveFrom(end)
 	pages := slices.AppendSeq(make([]uint64, 0, d.Len()), d.Pages())
 	ids := make([]chunk.ID, len(pages))
-	if err := manifest.Leaves(ctx, m.s.e.store, p.root, pages, ids); err != nil {
+	if err := manifest.Leaves(ctx, p.from, p.root, pages, ids); err != nil {
 		return err
 	}
 	// Both are ascending.
@@ -105,8 +106,8 @@ func (p *patch) read(ctx context.Context, keep int, id SnapshotID) error {
 			refs = append(refs, chunk.PageRef{ID: p.ids[i], Dst: p.kept[i*PageSize : (i+1)*PageSize]})
 		}
 	}
-	v := verifier{e: p.m.s.e, ctx: ctx, id: id}
-	if err := v.e.store.Pages(ctx, refs); err != nil {
+	v := verifier{store: p.from, ctx: ctx, id: id}
+	if err := p.from.Pages(ctx, refs); err != nil {
 		// Name the place: the pages one by one.
 		for i := range keep {
 			if err := v.add(p.m.section, p.pages[i], p.ids[i]); err != nil {
@@ -152,7 +153,7 @@ func (p *patch) apply(ctx context.Context) error {
 			refs = append(refs, chunk.PageRef{ID: p.ids[i], Dst: dst})
 		}
 		if len(refs) == cap(refs) || i == len(p.pages)-1 {
-			if err := m.s.e.store.Pages(ctx, refs); err != nil {
+			if err := p.from.Pages(ctx, refs); err != nil {
 				return m.s.located(err, m.section, page)
 			}
 			refs = refs[:0]

@@ -101,6 +101,7 @@ func (e *Engine) recover(ctx context.Context) error {
 			return err
 		}
 	}
+	e.account()
 	e.applier = gc.NewApplier(e.counter, e.watermark(), e.o.Logger)
 	e.gc = gc.NewCollector(e.log, e.idx, e.store, e.counter, e.applier, &e.tickets, gc.CollectorOptions{
 		CleanBelow: e.o.CleanBelow, MaxDebt: e.o.MaxDebt, MoveCodec: e.moveCodec(), SegmentSize: e.o.SegmentSize,
@@ -152,7 +153,7 @@ func (e *Engine) catchUp(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	if e.counter, err = gc.NewCounter(e.idx, e.store, e.alive, e.o.Logger); err != nil {
+	if e.counter, err = gc.NewCounter(e.idx, e.store, e.dedup, e.alive, e.o.Logger); err != nil {
 		return err
 	}
 	if e.recovery.lost > 0 {
@@ -211,11 +212,11 @@ func (e *Engine) makeStore(l chunk.Lookup) (err error) {
 	e.store, err = chunk.NewStore(chunk.StoreOptions{
 		Index: l, Log: e.log, NodeID: manifest.NodeID, PageCacheBytes: e.o.PageCache, NodeCacheBytes: e.o.NodeCache,
 		Alive: e.alive,
-		OnLost: func(id chunk.ID, err error) {
+		OnLost: func(id chunk.Key, err error) {
 			e.counters.lost.Add(1)
-			e.o.Logger.Error("chunk is damaged", "chunk", id.String(), "error", err)
+			e.o.Logger.Error("chunk is damaged", "error", err)
 			if e.counter != nil {
-				e.lost.add(id, func(ids []chunk.ID) { _ = e.counter.MarkLost(ids) })
+				e.lost.add(id, func(ids []chunk.Key) { _ = e.counter.MarkLost(ids) })
 			}
 		},
 	})
@@ -230,12 +231,12 @@ func (l lookup) Get(id index.ID) (index.Entry, bool, error) { return l.GetUnfilt
 
 // gone tells whether the content of an ID that a head names was lost: writing it
 // once more brings it back.
-func (e *Engine) gone(id chunk.ID) bool {
+func (s *space) gone(id chunk.ID) bool {
 	if id.IsZero() {
 		return false
 	}
-	entry, ok, err := e.idx.Get(index.ID(id))
-	return err == nil && (!ok || entry.Lost || !e.alive(entry.Segment))
+	entry, ok, err := s.e.idx.Get(s.store.Domain().Key(id))
+	return err == nil && (!ok || entry.Lost || !s.e.alive(entry.Segment))
 }
 
 // enter puts a record into the canister table if it is the newest.
@@ -304,11 +305,11 @@ func (e *Engine) replay(ctx context.Context) error {
 }
 
 // published makes placements findable until their batch is applied.
-func (e *Engine) published(p []chunk.Placement) []chunk.ID {
+func (e *Engine) published(p []chunk.Placement) []chunk.Key {
 	e.store.Publish(p)
-	ids := make([]chunk.ID, len(p))
+	ids := make([]chunk.Key, len(p))
 	for i := range p {
-		ids[i] = p[i].ID
+		ids[i] = p[i].Key
 	}
 	return ids
 }
@@ -410,7 +411,7 @@ func (e *Engine) rebuildOnce(ctx context.Context) error {
 			continue
 		}
 		for _, p := range places {
-			if err := rb.AddLocation(index.ID(p.ID), p.Loc, p.Node); err != nil {
+			if err := rb.AddLocation(p.Key, p.Loc, p.Node); err != nil {
 				return err
 			}
 		}
@@ -431,7 +432,7 @@ func (e *Engine) rebuildOnce(ctx context.Context) error {
 			e.recovery.bad++
 			e.o.Logger.Error("node can not be read", "node", id.String(), "error", err)
 		}
-		if err := gc.Rebuild(ctx, rb, e.store, []byte(key), newest[key], e.damagedSeq(key), bad); err != nil {
+		if err := gc.Rebuild(ctx, rb, e.store.In(e.dedup.Of([]byte(key))), []byte(key), newest[key], e.damagedSeq(key), bad); err != nil {
 			return err
 		}
 	}

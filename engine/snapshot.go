@@ -17,6 +17,7 @@ import (
 type Snapshot struct {
 	e    *Engine
 	id   SnapshotID
+	from *chunk.Store // as its canister sees it
 	info SnapshotInfo
 	m    *manifest.Manifest
 	once sync.Once
@@ -50,8 +51,8 @@ func (e *Engine) pin(ctx context.Context, id SnapshotID) (*Snapshot, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Snapshot{e: e, id: id, info: snapshotInfo(id.Canister, snap)}
-	if s.m, err = e.manifest(ctx, snap.Root); err != nil {
+	s := &Snapshot{e: e, id: id, from: e.in(id.Canister), info: snapshotInfo(id.Canister, snap)}
+	if s.m, err = e.manifest(ctx, s.from, snap.Root); err != nil {
 		s.Close()
 		return nil, locate(err, id.Canister, id, Section{}, 0)
 	}
@@ -192,9 +193,9 @@ func (r *SectionReader) fill(ctx context.Context, first uint64, b []byte) error 
 		return err
 	}
 	clear(b)
-	v := verifier{e: r.s.e, ctx: ctx, id: r.s.id}
+	v := verifier{store: r.s.from, ctx: ctx, id: r.s.id}
 	n := uint64(len(b) / PageSize)
-	for p, err := range manifest.Pages(ctx, r.s.e.store, r.root, first, first+n) {
+	for p, err := range manifest.Pages(ctx, r.s.from, r.root, first, first+n) {
 		if err != nil {
 			return locate(err, r.s.id.Canister, r.s.id, r.root.Section, p.Index)
 		}
@@ -221,7 +222,7 @@ func (e *Engine) Diff(ctx context.Context, a, b SnapshotID) iter.Seq2[PageDiff, 
 			return
 		}
 		defer sb.Close()
-		for d, err := range manifest.Diff(ctx, e.store, sa.info.Root, sb.info.Root) {
+		for d, err := range manifest.Diff(ctx, either(sa.from, sb.from), sa.info.Root, sb.info.Root) {
 			if !yield(d, opError("diff", b.Canister, b, err)) || err != nil {
 				return
 			}

@@ -20,6 +20,8 @@ import (
 type space struct {
 	e  *Engine
 	id CanisterID
+	// store is the chunk store as the canister sees it.
+	store *chunk.Store
 	// snapshot is what an upload fills; zero for live state.
 	snapshot SnapshotID
 
@@ -114,7 +116,7 @@ func locate(err error, c CanisterID, snap SnapshotID, section Section, page uint
 
 // memory finds a section, or makes it with size 0.
 func (s *space) memory(section Section) (*Memory, error) {
-	if _, err := manifest.ParseSection(section.String()); err != nil {
+	if err := section.Validate(); err != nil {
 		return nil, fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	s.gate.Lock()
@@ -185,6 +187,30 @@ func (s *space) seal() (*sealed, error) {
 	return out, nil
 }
 
+// logical is the logical size of what was sealed.
+func (z *sealed) logical() uint64 {
+	m := manifest.Manifest{Meta: z.meta}
+	for _, sec := range z.sections {
+		if sec.size > 0 {
+			m.Sections = append(m.Sections, SectionRoot{Section: sec.m.section, Size: sec.size})
+		}
+	}
+	return m.LogicalSize()
+}
+
+// logical is the logical size as it is now.
+func (s *space) logical() uint64 {
+	s.gate.RLock()
+	defer s.gate.RUnlock()
+	m := manifest.Manifest{Meta: s.meta}
+	for section, mem := range s.sections {
+		if n := mem.Size(); n > 0 {
+			m.Sections = append(m.Sections, SectionRoot{Section: section, Size: n})
+		}
+	}
+	return m.LogicalSize()
+}
+
 // undo gives every sealed page back. It does nothing after settle.
 func (z *sealed) undo() {
 	if z == nil || z.settled {
@@ -221,7 +247,6 @@ type built struct {
 
 // build writes what the sealed state adds to the store into w.
 func (z *sealed) build(ctx context.Context, w *chunk.Writer, source manifest.Source, takenAt time.Time) (*built, error) {
-	e := z.s.e
 	out := &built{manifest: &manifest.Manifest{Meta: z.meta}}
 	out.manifest.Meta.Source = source
 	out.manifest.Meta.TakenAt = uint64(takenAt.UnixNano())
@@ -229,7 +254,7 @@ func (z *sealed) build(ctx context.Context, w *chunk.Writer, source manifest.Sou
 		if sec.lent != nil {
 			sec.pages = sec.lent.table(sec.size)
 		}
-		root, st, err := e.buildSection(ctx, w, sec)
+		root, st, err := z.s.buildSection(ctx, w, sec)
 		if err != nil {
 			return nil, locate(err, z.s.id, z.s.snapshot, sec.m.section, 0)
 		}
@@ -238,10 +263,10 @@ func (z *sealed) build(ctx context.Context, w *chunk.Writer, source manifest.Sou
 			out.manifest.Sections = append(out.manifest.Sections, root)
 		}
 	}
-	return out, e.addManifest(w, out)
+	return out, z.s.addManifest(w, out)
 }
 
-func (e *Engine) addManifest(w *chunk.Writer, out *built) error {
+func (s *space) addManifest(w *chunk.Writer, out *built) error {
 	enc, err := out.manifest.Encode()
 	if err != nil {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
@@ -249,37 +274,48 @@ func (e *Engine) addManifest(w *chunk.Writer, out *built) error {
 	if out.root, err = manifest.NodeID(enc); err != nil {
 		return err
 	}
-	e.store.CacheNode(out.root, enc)
+	s.store.CacheNode(out.root, enc)
 	return w.AddNode(out.root, enc)
 }
 
 // buildSection writes one section's dirty pages and the nodes above them.
-func (e *Engine) buildSection(ctx context.Context, w *chunk.Writer, sec sealedSection) (SectionRoot, PageStats, error) {
+func (s *space) buildSection(ctx context.Context, w *chunk.Writer, sec sealedSection) (SectionRoot, PageStats, error) {
 	emit := func(id chunk.ID, node []byte) error {
-		e.store.CacheNode(id, node)
+		s.store.CacheNode(id, node)
 		return w.AddNode(id, node)
 	}
 	base := sec.base
-	nodes := manifest.Getter(e.store)
+	nodes := manifest.Getter(s.store)
 	if sec.low < pagesOf(base.Size) {
 		// The section was cut to less than its base and may have grown again:
 		// what lay beyond must not come back.
 		// The few nodes on the path to the cut are stored nowhere yet, and the
 		// cache may lose them.
-		cut := overlay{Getter: e.store, nodes: map[chunk.ID][]byte{}}
+		cut := overlay{Getter: s.store, nodes: map[chunk.ID][]byte{}}
 		add := func(id chunk.ID, node []byte) error {
 			cut.nodes[id] = bytes.Clone(node)
 			return emit(id, node)
 		}
 		var err error
-		if base, err = manifest.NewBuilder(ctx, e.store, base, min(base.Size, sec.low*PageSize), add).Finish(); err != nil {
+		if base, err = manifest.NewBuilder(ctx, s.store, base, min(base.Size, sec.low*PageSize), add).Finish(); err != nil {
 			return SectionRoot{}, PageStats{}, err
 		}
 		nodes = cut
 	}
 	b := manifest.NewBuilder(ctx, nodes, base, sec.size, emit)
+	st, err := w.Ingest(ctx, pageSeq(sec.pages), leavesOf(ctx, nodes, base), b.Set)
+	if err != nil {
+		return SectionRoot{}, st, err
+	}
+	root, err := b.Finish()
+	root.Section = sec.m.section
+	return root, st, err
+}
+
+// leavesOf gives what a writer compares pages with: the IDs that base has.
+func leavesOf(ctx context.Context, nodes manifest.Getter, base SectionRoot) func([]uint64, []chunk.ID) error {
 	limit := pagesOf(base.Size)
-	leaves := func(pages []uint64, out []chunk.ID) error {
+	return func(pages []uint64, out []chunk.ID) error {
 		n := 0
 		for n < len(pages) && pages[n] < limit {
 			n++
@@ -290,13 +326,6 @@ func (e *Engine) buildSection(ctx context.Context, w *chunk.Writer, sec sealedSe
 		}
 		return manifest.Leaves(ctx, nodes, base, pages[:n], out[:n])
 	}
-	st, err := w.Ingest(ctx, pageSeq(sec.pages), leaves, b.Set)
-	if err != nil {
-		return SectionRoot{}, st, err
-	}
-	root, err := b.Finish()
-	root.Section = sec.m.section
-	return root, st, err
 }
 
 // overlay reads nodes that are not stored yet beside those that are.

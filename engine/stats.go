@@ -19,6 +19,14 @@ type Stats struct {
 	LogicalBytes     uint64 `json:"logical_bytes"` // of all snapshots, as tenants are charged
 	HeadLogicalBytes uint64 `json:"head_logical_bytes"`
 	DirtyPages       int    `json:"dirty_pages"` // of open canisters, not durable yet
+	// DedupDomain is among whom equal content is stored once.
+	DedupDomain string `json:"dedup_domain"`
+	// ChargedBytes count against StoreQuota: live states and snapshots. Reserved
+	// is what operations under way have asked for. A quota of 0 is none.
+	ChargedBytes  uint64 `json:"charged_bytes"`
+	ReservedBytes uint64 `json:"reserved_bytes"`
+	CanisterQuota uint64 `json:"canister_quota_bytes"`
+	StoreQuota    uint64 `json:"store_quota_bytes"`
 
 	// LentBytes is of sections that are all in memory, Tracking how writes to
 	// them are noticed, and TrackingReason why so. A process that lends nothing
@@ -88,7 +96,9 @@ func (e *Engine) Stats() Stats {
 			s.HeadLogicalBytes += ent.rec.HeadLogical
 		}
 	}
+	s.ChargedBytes, s.ReservedBytes = e.accounts.used.capped(), e.accounts.reserved.capped()
 	e.mu.RUnlock()
+	s.DedupDomain, s.CanisterQuota, s.StoreQuota = e.dedup.String(), e.o.CanisterQuota, e.o.StoreQuota
 	for _, ent := range entries {
 		c := e.opened(ent)
 		if c == nil {
@@ -208,6 +218,8 @@ func (c *counters) observe(op operationKind, began time.Time, err error) {
 		c.durations.WithLabelValues(string(op)).Observe(time.Since(began).Seconds())
 	case errors.Is(err, ErrSnapshotLimit):
 		result = "limit"
+	case errors.Is(err, ErrQuota):
+		result = "quota"
 	case errors.Is(err, ErrNotFound):
 		result = "not_found"
 	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrDamaged):

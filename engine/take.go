@@ -55,7 +55,7 @@ func (c *Canister) take(ctx context.Context, o TakeOptions) (TakeResult, error) 
 	if o.Host != nil {
 		next.Host = slices.Clone(o.Host)
 	}
-	b, pause, err := op.build(ctx, c, next, manifest.SourceTaken, o.TakenAt)
+	b, pause, err := op.build(ctx, c, next, manifest.SourceTaken, o.TakenAt, true)
 	if err != nil {
 		return res, err
 	}
@@ -128,7 +128,7 @@ func (c *Canister) checkpoint(ctx context.Context, host []byte) (CheckpointResul
 		next.Host = slices.Clone(host)
 	}
 	// Nobody took it, at no time: equal states have equal roots.
-	b, pause, err := op.build(ctx, c, next, manifest.SourceNone, time.Unix(0, 0))
+	b, pause, err := op.build(ctx, c, next, manifest.SourceNone, time.Unix(0, 0), false)
 	if err != nil {
 		return res, err
 	}
@@ -143,15 +143,16 @@ func (c *Canister) checkpoint(ctx context.Context, host []byte) (CheckpointResul
 // canister's lock and a ticket, which keeps gc from destroying what it may
 // have met or still reads.
 type operation struct {
-	e      *Engine
-	ent    *entry
-	rec    *record.Record // the one to go on from
-	pins   *chunk.Pins
-	writer *chunk.Writer
-	seals  []*sealed
-	builds []*built
-	ended  func()
-	sent   bool // the committer has the writer and half of ended
+	e        *Engine
+	ent      *entry
+	rec      *record.Record // the one to go on from
+	pins     *chunk.Pins
+	writer   *chunk.Writer
+	seals    []*sealed
+	builds   []*built
+	reserved *reservation
+	ended    func()
+	sent     bool // the committer has the writer and half of ended
 }
 
 // begin waits for the canister, for its last record to be applied, so that
@@ -188,18 +189,32 @@ func (e *Engine) begin(ctx context.Context, ent *entry) (*operation, error) {
 		return nil, translate(err)
 	}
 	op := &operation{e: e, ent: ent, rec: rec, ended: both(e.tickets.Begin()), pins: e.store.NewPins()}
-	op.writer = e.store.NewWriter(chunk.WriterOptions{
-		Codec: e.o.Codec, Pins: op.pins, NoDedup: e.idx.Untrusted() != nil, Heal: e.counter.Lossy(),
-		Spill: func() (chunk.Spill, error) { return e.log.Spill(seglog.StreamBulk) },
-	})
+	op.writer = e.newWriter(ent, op.pins)
 	return op, nil
 }
 
-// build seals the live state and writes it; next gets the new head. Uploads
-// of the canister that have unflushed pages become durable with it.
-func (op *operation) build(ctx context.Context, c *Canister, next *record.Record, source manifest.Source, at time.Time) (*built, time.Duration, error) {
+// newWriter gives what writes in the domain of a canister.
+func (e *Engine) newWriter(ent *entry, pins *chunk.Pins) *chunk.Writer {
+	return e.in(ent.id).NewWriter(chunk.WriterOptions{
+		Codec: e.o.Codec, Pins: pins, NoDedup: e.idx.Untrusted() != nil, Heal: e.counter.Lossy(),
+		Spill: func() (chunk.Spill, error) { return e.log.Spill(seglog.StreamBulk) },
+	})
+}
+
+// build seals the live state and writes it; next gets the new head, and will get
+// a snapshot of it where twice is set. Uploads of the canister that have
+// unflushed pages become durable with it.
+func (op *operation) build(ctx context.Context, c *Canister, next *record.Record, source manifest.Source, at time.Time, twice bool) (*built, time.Duration, error) {
 	z, err := c.capture(ctx)
 	if err != nil {
+		return nil, 0, err
+	}
+	op.seals = append(op.seals, z)
+	after := *next
+	if after.HeadLogical = z.logical(); twice {
+		after.HeadLogical = addCapped(after.HeadLogical, after.HeadLogical)
+	}
+	if err := op.reserve(&after); err != nil {
 		return nil, 0, err
 	}
 	b, err := op.add(ctx, z, source, at)
@@ -222,8 +237,8 @@ func (op *operation) build(ctx context.Context, c *Canister, next *record.Record
 	return b, z.pause, nil
 }
 
+// add writes a sealed state, which is among op.seals.
 func (op *operation) add(ctx context.Context, z *sealed, source manifest.Source, at time.Time) (*built, error) {
-	op.seals = append(op.seals, z)
 	b, err := z.build(ctx, op.writer, source, at)
 	if err != nil {
 		return nil, translate(err)
@@ -240,7 +255,7 @@ func (op *operation) commit(ctx context.Context, next *record.Record) (seglog.Se
 	}
 	next.Seq = op.rec.Seq + 1
 	op.sent = true
-	seq, err := op.e.commit(ctx, &change{ent: op.ent, rec: next, writer: op.writer, ended: func() { op.pins.Release(); op.ended() }}, false)
+	seq, err := op.e.commit(ctx, &change{ent: op.ent, rec: next, writer: op.writer, reserved: op.reserved, ended: func() { op.pins.Release(); op.ended() }}, false)
 	if err != nil {
 		return 0, err
 	}
@@ -261,6 +276,11 @@ func (op *operation) end() {
 		op.ended()
 	}
 	op.ended()
+	if op.reserved != nil {
+		op.e.mu.Lock()
+		op.e.accounts.settle(op.reserved)
+		op.e.mu.Unlock()
+	}
 	op.ent.unlock()
 }
 

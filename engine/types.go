@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"fmt"
 	"time"
 
 	"github.com/snapstore/snapstore/chunk"
@@ -24,9 +25,29 @@ type (
 	Root = chunk.ID
 	// Source says whether a snapshot was taken or uploaded.
 	Source = record.Source
+	// DedupDomain says among whom equal content is stored once.
+	DedupDomain = chunk.DedupDomain
 	// PageDiff is a page that differs between two snapshots.
 	PageDiff = manifest.PageDiff
 )
+
+// The dedup domains.
+const (
+	// DedupStore stores equal content of all canisters once.
+	DedupStore = chunk.DedupStore
+	// DedupCanister stores equal content of one canister once, and nothing that
+	// one canister can measure depends on what others have stored.
+	DedupCanister = chunk.DedupCanister
+)
+
+// ParseDedupDomain parses "store" or "canister".
+func ParseDedupDomain(s string) (DedupDomain, error) {
+	d, err := chunk.ParseDedupDomain(s)
+	if err != nil {
+		err = fmt.Errorf("%w: %w", ErrInvalid, err)
+	}
+	return d, err
+}
 
 // The sections of a canister; wasm chunks are named by their SHA-256.
 var (

@@ -70,6 +70,11 @@ func (c *Canister) upload(ctx context.Context, meta Metadata, sections []UploadS
 			return nil, err
 		}
 	}
+	after := *next
+	after.HeadLogical = addCapped(after.HeadLogical, u.logical())
+	if err := op.reserve(&after); err != nil {
+		return nil, err
+	}
 	b, err := op.addUpload(ctx, u)
 	if err != nil {
 		return nil, err
@@ -90,7 +95,7 @@ func (c *Canister) upload(ctx context.Context, meta Metadata, sections []UploadS
 
 func newUpload(c *Canister, id SnapshotID) *Upload {
 	u := &Upload{c: c}
-	u.e, u.id, u.snapshot = c.e, c.id, id
+	u.e, u.id, u.store, u.snapshot = c.e, c.id, c.store, id
 	u.sections = map[Section]*Memory{}
 	return u
 }
@@ -120,7 +125,7 @@ func (c *Canister) openUpload(ctx context.Context, id SnapshotID) (*Upload, erro
 	if u := c.uploads[id.Local]; u != nil {
 		return u, nil
 	}
-	m, err := c.e.manifest(ctx, s.Root)
+	m, err := c.e.manifest(ctx, c.store, s.Root)
 	if err != nil {
 		return nil, locate(err, c.id, id, Section{}, 0)
 	}
@@ -143,7 +148,13 @@ func (c *Canister) dropUpload(id SnapshotID) {
 func (u *Upload) ID() SnapshotID { return u.snapshot }
 
 // Sections lists the declared sections that are not empty, in order.
-func (u *Upload) Sections() []Section { return u.list() }
+func (u *Upload) Sections() []Section {
+	return slices.DeleteFunc(u.list(), func(s Section) bool {
+		u.gate.RLock()
+		defer u.gate.RUnlock()
+		return u.sections[s].Size() == 0
+	})
+}
 
 // WriteAt writes part of a declared section; beyond its size is an error.
 func (u *Upload) WriteAt(s Section, p []byte, off int64) (int, error) {
@@ -226,5 +237,6 @@ func (op *operation) addUpload(ctx context.Context, u *Upload) (*built, error) {
 	if err != nil {
 		return nil, err
 	}
+	op.seals = append(op.seals, z)
 	return op.add(ctx, z, manifest.SourceUploaded, time.Unix(0, int64(z.meta.TakenAt)))
 }

@@ -77,8 +77,7 @@ func (e *Engine) verify(ctx context.Context, o VerifyOptions, yield func(Problem
 	} else if err := e.verifyCounts(ctx, report); err != nil {
 		return err
 	}
-	// Past every cache: what is to be found is on the disk.
-	v := &check{e: e, store: e.store.Direct(), ctx: ctx, o: o, report: report, began: time.Now(), seen: manifest.NewSeen(maxSeen), bad: map[chunk.ID]error{}}
+	v := &check{e: e, ctx: ctx, o: o, report: report, began: time.Now(), seen: manifest.NewSeen(maxSeen), bad: map[chunk.Key]error{}}
 	if o.Progress != nil || o.Rate > 0 {
 		v.total = e.logicalTotal()
 	}
@@ -116,11 +115,11 @@ func (e *Engine) compareCounts(ctx context.Context) (found []Problem, err error)
 	}
 	unnamed := 0
 	o := index.RebuildOptions{Memory: e.o.RebuildMemory}
-	err = e.counter.Compare(ctx, e.store, o, func(m index.CountMismatch) error {
+	err = e.counter.Compare(ctx, o, func(m index.CountMismatch) error {
 		if m.Counted == 0 && m.Present && m.Stored.Count == 0 {
 			return nil // in limbo
 		}
-		p := Problem{Chunk: chunk.ID(m.ID), Detail: m.String()}
+		p := Problem{Chunk: e.named(m), Detail: m.String()}
 		switch {
 		case !m.Present:
 			p.Kind = ProblemMissing
@@ -174,7 +173,8 @@ func (e *Engine) logicalTotal() int64 {
 // check walks versions and reads their pages.
 type check struct {
 	e      *Engine
-	store  chunk.Direct
+	store  *chunk.Store // as the canister sees it whose turn it is
+	direct chunk.Direct
 	ctx    context.Context
 	o      VerifyOptions
 	report func(Problem) error
@@ -186,7 +186,7 @@ type check struct {
 	buf    []byte // a window of pages, used by one version after the other
 	// bad are the pages and nodes that could not be read, and why; at most
 	// maxProblems of them.
-	bad    map[chunk.ID]error
+	bad    map[chunk.Key]error
 	naming bool // the second time round
 }
 
@@ -199,10 +199,13 @@ func (v *check) found(id chunk.ID, err error) error {
 		return ErrClosed
 	}
 	if len(v.bad) < maxProblems {
-		v.bad[id] = err
+		v.bad[v.store.Domain().Key(id)] = err
 	}
 	return nil
 }
+
+// known gives why something could not be read, nil if it could.
+func (v *check) known(id chunk.ID) error { return v.bad[v.store.Domain().Key(id)] }
 
 // perVersion is done with each version: its snapshot (zero for the live state),
 // logical size, root and canister.
@@ -223,6 +226,12 @@ func (v *check) canisters(do perVersion) error {
 // canister goes through the versions of a canister.
 func (v *check) canister(id CanisterID, do perVersion) error {
 	ctx := v.ctx
+	// Past every cache: what is to be found is on the disk.
+	v.store = v.e.in(id)
+	v.direct = v.store.Direct()
+	if v.e.dedup != DedupStore {
+		v.seen = manifest.NewSeen(maxSeen) // what others have is not what this one has
+	}
 	_, rec, err := v.e.lookup(id)
 	if err != nil {
 		if errors.Is(err, ErrDamaged) && v.naming {
@@ -263,7 +272,7 @@ func (v *check) canister(id CanisterID, do perVersion) error {
 // version checks one version, leaving out what lies below nodes that were
 // checked already.
 func (v *check) version(id SnapshotID, logical uint64, root chunk.ID, c CanisterID) error {
-	m, err := v.e.manifest(v.ctx, root)
+	m, err := v.e.manifest(v.ctx, v.store, root)
 	if err != nil {
 		if err := v.found(root, err); err != nil {
 			return err
@@ -283,14 +292,14 @@ func (v *check) version(id SnapshotID, logical uint64, root chunk.ID, c Canister
 		if len(refs) == 0 {
 			return nil
 		}
-		err := v.store.Pages(v.ctx, refs)
+		err := v.direct.Pages(v.ctx, refs)
 		v.pace(int64(len(refs)) * PageSize)
 		if err != nil {
 			if v.ctx.Err() != nil {
 				return v.ctx.Err()
 			}
 			for _, r := range refs {
-				if perr := v.store.Page(r.ID, r.Dst); perr != nil {
+				if perr := v.direct.Page(r.ID, r.Dst); perr != nil {
 					if err := v.found(r.ID, perr); err != nil {
 						return err
 					}
@@ -300,7 +309,7 @@ func (v *check) version(id SnapshotID, logical uint64, root chunk.ID, c Canister
 		refs = refs[:0]
 		return nil
 	}
-	err = manifest.Walk(v.ctx, v.store, root, manifest.WalkOptions{
+	err = manifest.Walk(v.ctx, v.direct, root, manifest.WalkOptions{
 		Seen: v.seen,
 		Visit: func(p manifest.Place, chunkID chunk.ID) error {
 			if v.o.NoData || !p.IsPage() {
@@ -326,7 +335,7 @@ func (v *check) version(id SnapshotID, logical uint64, root chunk.ID, c Canister
 
 // name tells of everything in one version that was found damaged.
 func (v *check) name(id SnapshotID, _ uint64, root chunk.ID, c CanisterID) error {
-	if _, known := v.bad[root]; known {
+	if v.known(root) != nil {
 		return nil // told already, and nothing below it can be found
 	}
 	var stop error
@@ -336,11 +345,11 @@ func (v *check) name(id SnapshotID, _ uint64, root chunk.ID, c CanisterID) error
 			stop = v.problem(kind, c, id, p.Section(), from, chunkID, err)
 		}
 	}
-	err := manifest.Walk(v.ctx, v.store, root, manifest.WalkOptions{
+	err := manifest.Walk(v.ctx, v.direct, root, manifest.WalkOptions{
 		Seen:    v.seen,
-		Damaged: func(chunkID chunk.ID) bool { _, known := v.bad[chunkID]; return known },
+		Damaged: func(chunkID chunk.ID) bool { return v.known(chunkID) != nil },
 		Visit: func(p manifest.Place, chunkID chunk.ID) error {
-			if err, known := v.bad[chunkID]; known && p.IsPage() {
+			if err := v.known(chunkID); err != nil && p.IsPage() {
 				tell(ProblemPage, p, chunkID, err)
 			}
 			return stop

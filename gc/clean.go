@@ -1,7 +1,6 @@
 package gc
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -18,7 +17,7 @@ import (
 type cleaned struct {
 	pages, nodes, records uint64
 	written               int64 // bytes of frames
-	damaged               []chunk.ID
+	damaged               []chunk.Key
 	broken                int             // frames that are not whole
 	seq                   seglog.Sequence // the batch that moved, 0 if nothing was alive
 }
@@ -42,16 +41,7 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointe
 	}()
 
 	req := &seglog.Request{Reserve: true}
-	var ids []chunk.ID
-	var pages []byte
-	flush := func() error {
-		if len(ids) == 0 {
-			return nil
-		}
-		err := w.AddGroup(g.o.MoveCodec, ids, pages)
-		ids, pages = ids[:0], pages[:0]
-		return err
-	}
+	to := &regroup{w: w, codec: g.o.MoveCodec, domains: map[chunk.Domain]*gathered{}}
 	for f, err := range g.log.ScanSegment(ctx, victim) {
 		if err != nil {
 			return res, err
@@ -68,25 +58,15 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointe
 		}
 		switch f.Kind {
 		case seglog.KindGroup:
-			err = g.cleanGroup(f, p, &res, func(id chunk.ID, page []byte) error {
-				ids, pages = append(ids, id), append(pages, page...)
-				res.pages++
-				if len(ids) == chunk.GroupPages {
-					return flush()
-				}
-				return nil
-			})
+			err = g.cleanGroup(f, p, &res, to)
 		case seglog.KindNodes:
-			err = cleanNodes(f, p, func(id chunk.ID, node []byte) error {
-				res.nodes++
-				return w.AddNode(id, bytes.Clone(node))
-			})
+			err = cleanNodes(f, p, &res, to)
 		}
 		if err != nil {
 			return res, err
 		}
 	}
-	if err := flush(); err != nil {
+	if err := to.flush(); err != nil {
 		return res, err
 	}
 	var err error
@@ -165,7 +145,7 @@ func (p pointers) at(s slotAt) bool {
 // order of keys.
 func (g *Collector) pointers(ctx context.Context, segment seglog.SegmentID) (pointers, error) {
 	p := pointers{into: map[slotAt]struct{}{}, found: map[slotAt]struct{}{}}
-	at := map[chunk.ID]slotAt{}
+	at := map[chunk.Key]slotAt{}
 	for f, err := range g.log.ScanSegment(ctx, segment) {
 		switch {
 		case err != nil:
@@ -178,9 +158,9 @@ func (g *Collector) pointers(ctx context.Context, segment seglog.SegmentID) (poi
 		case f.Kind != seglog.KindGroup && f.Kind != seglog.KindNodes:
 			continue
 		}
-		if ids, err := frameIDs(f.Kind, f.Payload); err == nil {
+		if d, ids, err := frameIDs(f.Kind, f.Payload); err == nil {
 			for i, id := range ids {
-				at[id] = slotAt{f.Loc.Offset, uint8(i)}
+				at[d.Key(id)] = slotAt{f.Loc.Offset, uint8(i)}
 			}
 		}
 	}
@@ -190,15 +170,15 @@ func (g *Collector) pointers(ctx context.Context, segment seglog.SegmentID) (poi
 		case ok && e.Segment == uint64(segment):
 			p.into[slotAt{e.Offset, e.Slot}] = struct{}{}
 		case ok && e.Location == index.Location{} && e.Count > 0:
-			p.found[at[chunk.ID(sorted[i])]] = struct{}{}
+			p.found[at[sorted[i]]] = struct{}{}
 		}
 		return ctx.Err()
 	})
 }
 
-// cleanGroup hands out the pages of a group that entries point at.
-func (g *Collector) cleanGroup(f seglog.FrameInfo, p pointers, res *cleaned, keep func(chunk.ID, []byte) error) error {
-	ids, err := chunk.GroupIDs(f.Payload)
+// cleanGroup hands on the pages of a group that entries point at.
+func (g *Collector) cleanGroup(f seglog.FrameInfo, p pointers, res *cleaned, to *regroup) error {
+	d, ids, err := chunk.GroupIDs(f.Payload)
 	if err != nil {
 		return nil // not a group: nothing can point at it, or leftover finds it
 	}
@@ -217,23 +197,24 @@ func (g *Collector) cleanGroup(f seglog.FrameInfo, p pointers, res *cleaned, kee
 			continue
 		}
 		if err != nil {
-			res.damaged = append(res.damaged, id)
+			res.damaged = append(res.damaged, d.Key(id))
 			continue
 		}
 		page := pages[i*chunk.PageSize : (i+1)*chunk.PageSize]
 		if chunk.Sum(page) != id {
-			res.damaged = append(res.damaged, id)
+			res.damaged = append(res.damaged, d.Key(id))
 			continue
 		}
-		if err := keep(id, page); err != nil {
+		res.pages++
+		if err := to.page(d, id, page); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func cleanNodes(f seglog.FrameInfo, p pointers, keep func(chunk.ID, []byte) error) error {
-	nodes, err := chunk.SplitNodes(f.Payload)
+func cleanNodes(f seglog.FrameInfo, p pointers, res *cleaned, to *regroup) error {
+	d, nodes, err := chunk.SplitNodes(f.Payload)
 	if err != nil {
 		return nil
 	}
@@ -245,7 +226,8 @@ func cleanNodes(f seglog.FrameInfo, p pointers, keep func(chunk.ID, []byte) erro
 		if err != nil {
 			continue
 		}
-		if err := keep(id, node); err != nil {
+		res.nodes++
+		if err := to.node(d, id, node); err != nil {
 			return err
 		}
 	}
@@ -272,14 +254,14 @@ func (g *Collector) records(segment seglog.SegmentID) ([]seglog.NewRecord, error
 // cleaned: those whose frames could not be read, and none otherwise. It looks
 // at every entry of the index, so it is asked only when the live bytes of a
 // cleaned segment have not come to zero.
-func (g *Collector) leftover(ctx context.Context, victim seglog.SegmentID) ([]chunk.ID, error) {
-	var ids []chunk.ID
+func (g *Collector) leftover(ctx context.Context, victim seglog.SegmentID) ([]chunk.Key, error) {
+	var ids []chunk.Key
 	for e, err := range g.idx.Entries(ctx) {
 		if err != nil {
 			return nil, err
 		}
 		if e.Segment == uint64(victim) {
-			ids = append(ids, chunk.ID(e.ID))
+			ids = append(ids, e.ID)
 		}
 	}
 	return ids, g.idx.Untrusted()
@@ -292,33 +274,40 @@ func (g *Collector) pointedInto(ctx context.Context, victim seglog.SegmentID) (b
 	return len(p.into) > 0 || len(g.counter.recordsIn(victim)) > 0, err
 }
 
-// frameIDs lists what a group or a nodes frame holds, in slot order.
-func frameIDs(kind seglog.Kind, payload []byte) ([]chunk.ID, error) {
+// frameIDs lists what a group or a nodes frame holds, in slot order, and the
+// domain it is of.
+func frameIDs(kind seglog.Kind, payload []byte) (chunk.Domain, []chunk.ID, error) {
 	if kind == seglog.KindGroup {
 		return chunk.GroupIDs(payload)
 	}
-	nodes, err := chunk.SplitNodes(payload)
+	d, nodes, err := chunk.SplitNodes(payload)
 	if err != nil {
-		return nil, err
+		return d, nil, err
 	}
 	ids := make([]chunk.ID, len(nodes))
 	for i, n := range nodes {
 		if ids[i], err = manifest.NodeID(n); err != nil {
-			return nil, fmt.Errorf("slot %d: %w", i, err)
+			return d, nil, fmt.Errorf("slot %d: %w", i, err)
 		}
 	}
-	return ids, nil
+	return d, ids, nil
+}
+
+// FrameDomain tells of which domain a group or nodes frame is.
+func FrameDomain(kind seglog.Kind, payload []byte) (chunk.Domain, error) {
+	d, _, err := frameIDs(kind, payload)
+	return d, err
 }
 
 // FramePlacements lists where the content of a group or nodes frame is.
 func FramePlacements(kind seglog.Kind, loc seglog.Loc, payload []byte) ([]chunk.Placement, error) {
-	ids, err := frameIDs(kind, payload)
+	d, ids, err := frameIDs(kind, payload)
 	if err != nil {
 		return nil, err
 	}
 	out := make([]chunk.Placement, len(ids))
 	for i, id := range ids {
-		out[i] = chunk.Placement{ID: id, Node: kind == seglog.KindNodes, Loc: index.Location{
+		out[i] = chunk.Placement{Key: d.Key(id), Node: kind == seglog.KindNodes, Loc: index.Location{
 			Segment: uint64(loc.Segment), Offset: loc.Offset, Length: loc.Length, Slot: uint8(i), Slots: uint8(len(ids)),
 		}}
 	}

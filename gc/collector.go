@@ -418,7 +418,7 @@ func (g *Collector) waitApplied(ctx context.Context) error {
 // emptyLimbo destroys what can be. Background passes leave what operations
 // under way may have met; a pass that is waited for waits for them.
 func (g *Collector) emptyLimbo(ctx context.Context, wait bool) error {
-	var after chunk.ID
+	var after chunk.Key
 	for {
 		if !g.suspecting {
 			n, next, err := g.counter.Suspect(after)

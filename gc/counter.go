@@ -48,7 +48,7 @@ type Batch struct {
 	Hash    seglog.Hash
 	Records []Record
 	Moves   []Move
-	Placed  []chunk.ID
+	Placed  []chunk.Key
 	// Done is called once the batch is applied, or given up on because the
 	// index is not to be trusted any more.
 	Done func()
@@ -60,6 +60,7 @@ type Counter struct {
 	mu    sync.Mutex
 	idx   *index.Index
 	store *chunk.Store
+	dedup chunk.DedupDomain
 	alive func(segment uint64) bool
 	log   *slog.Logger
 	known map[string]*runs
@@ -71,7 +72,7 @@ type Counter struct {
 	limbo   *suspects
 	// unmet are the IDs that the batch being applied has placed and that no
 	// count has entered yet.
-	unmet map[chunk.ID]struct{}
+	unmet map[chunk.Key]struct{}
 	// lossy says that content was lost since the index was built.
 	lossy, marked atomic.Bool
 	step          int
@@ -95,10 +96,11 @@ type CounterStats struct {
 	Unreadable uint64
 }
 
-// NewCounter reads the counting state of every canister. alive says whether a
-// segment is in the log's table: an entry that points elsewhere is absent.
-func NewCounter(idx *index.Index, store *chunk.Store, alive func(uint64) bool, log *slog.Logger) (*Counter, error) {
-	c := &Counter{idx: idx, store: store, alive: alive, log: log, known: map[string]*runs{}, where: map[string]recordAt{}, limbo: newSuspects(), step: stepDeltas}
+// NewCounter reads the counting state of every canister. dedup says in which
+// domain the versions of each are counted, alive whether a segment is in the
+// log's table: an entry that points elsewhere is absent.
+func NewCounter(idx *index.Index, store *chunk.Store, dedup chunk.DedupDomain, alive func(uint64) bool, log *slog.Logger) (*Counter, error) {
+	c := &Counter{idx: idx, store: store, dedup: dedup, alive: alive, log: log, known: map[string]*runs{}, where: map[string]recordAt{}, limbo: newSuspects(), step: stepDeltas}
 	for st, err := range idx.State(nil) {
 		var rs *runs
 		if err == nil && (string(st.Key) == lossyKey || string(st.Key) == scrubKey) {
@@ -188,7 +190,7 @@ func (c *Counter) Apply(ctx context.Context, b *Batch) error {
 func (c *Counter) apply(ctx context.Context, b *Batch) error {
 	deltas := newDeltas()
 	out := c.idx.NewBatch().Over(3)
-	c.unmet = make(map[chunk.ID]struct{}, len(b.Placed))
+	c.unmet = make(map[chunk.Key]struct{}, len(b.Placed))
 	for _, id := range b.Placed {
 		c.unmet[id] = struct{}{}
 	}
@@ -230,7 +232,7 @@ func (c *Counter) apply(ctx context.Context, b *Batch) error {
 // until it is applied another take could meet it, and relies on finding it
 // afterwards. An entry whose bytes were lost gets the ones that came.
 func (c *Counter) enterUnmet(out *index.Batch) error {
-	ids := make([]chunk.ID, 0, len(c.unmet))
+	ids := make([]chunk.Key, 0, len(c.unmet))
 	for id := range c.unmet {
 		ids = append(ids, id)
 	}
@@ -239,7 +241,7 @@ func (c *Counter) enterUnmet(out *index.Batch) error {
 		if ok && !e.Lost && c.alive(e.Segment) {
 			return nil
 		}
-		p, found := c.store.Placed(chunk.ID(sorted[i]))
+		p, found := c.store.Placed(sorted[i])
 		if !found {
 			return nil
 		}
@@ -275,6 +277,7 @@ func (c *Counter) applyRecord(ctx context.Context, out **index.Batch, deltas *de
 	if err != nil {
 		return fmt.Errorf("canister %x: %w", r.Key, err)
 	}
+	store := c.in(r.Key)
 	first, from := 0, manifest.Place{}
 	if p := have.partial; p != nil {
 		if p.recordSeq != rec.Seq {
@@ -284,7 +287,7 @@ func (c *Counter) applyRecord(ctx context.Context, out **index.Batch, deltas *de
 	}
 	for op := first; op < len(changes); op++ {
 		for {
-			at, err := manifest.Replace(ctx, c.store, changes[op], from, max(1, c.step-deltas.len()), deltas.add, c.unreadable)
+			at, err := manifest.Replace(ctx, store, changes[op], from, max(1, c.step-deltas.len()), deltas.add(store.Domain()), c.unreadable)
 			if err != nil {
 				return err
 			}
@@ -383,11 +386,11 @@ func (c *Counter) putRecord(out *index.Batch, r *Record) {
 // was found there; anything else has died or moved since and stays as it is.
 func (c *Counter) applyMove(out *index.Batch, m Move) error {
 	places := slices.Clone(m.Places)
-	slices.SortFunc(places, func(a, b chunk.Placement) int { return bytes.Compare(a.ID[:], b.ID[:]) })
-	places = slices.CompactFunc(places, func(a, b chunk.Placement) bool { return a.ID == b.ID })
+	slices.SortFunc(places, func(a, b chunk.Placement) int { return bytes.Compare(a.Key[:], b.Key[:]) })
+	places = slices.CompactFunc(places, func(a, b chunk.Placement) bool { return a.Key == b.Key })
 	ids := make([]index.ID, len(places))
 	for i := range places {
-		ids[i] = index.ID(places[i].ID)
+		ids[i] = places[i].Key
 	}
 	return c.idx.GetSorted(ids, func(i int, e index.Entry, ok bool) error {
 		if !ok || e.Segment != uint64(m.Victim) && e.Location != (index.Location{}) {
@@ -403,7 +406,7 @@ func (c *Counter) applyMove(out *index.Batch, m Move) error {
 // say. Takes then treat them as absent, and the next one that brings such a
 // page heals it. What could not be read may be readable again, so the place
 // stays, is tried by every read, and keeps its segment alive.
-func (c *Counter) MarkLost(ids []chunk.ID) error {
+func (c *Counter) MarkLost(ids []chunk.Key) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.idx.Untrusted(); err != nil {
@@ -429,7 +432,7 @@ func (c *Counter) MarkLost(ids []chunk.ID) error {
 
 // Abandon takes their places from ids that could not be read even when their
 // segment was cleaned, so that it can be put aside. They are lost.
-func (c *Counter) Abandon(ids []chunk.ID) error {
+func (c *Counter) Abandon(ids []chunk.Key) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.idx.Untrusted(); err != nil {
@@ -469,50 +472,55 @@ func place(out *index.Batch, e *index.Entry, at index.Location) {
 	out.AddLive(e.Segment, int64(e.Share()))
 }
 
-func toIndex(ids []chunk.ID) []index.ID {
-	out := make([]index.ID, len(ids))
-	for i, id := range ids {
-		out[i] = index.ID(id)
-	}
-	slices.SortFunc(out, func(a, b index.ID) int { return bytes.Compare(a[:], b[:]) })
+// toIndex gives keys in the order of the index, each once.
+func toIndex(ids []chunk.Key) []chunk.Key {
+	out := slices.Clone(ids)
+	slices.SortFunc(out, func(a, b chunk.Key) int { return bytes.Compare(a[:], b[:]) })
 	return slices.Compact(out)
 }
 
 // deltas gathers count changes of one atomic step.
 type deltas struct {
-	n map[chunk.ID]int64
+	n map[chunk.Key]int64
 	// nodes are those that are tree nodes: kept apart, since most are pages.
-	nodes map[chunk.ID]struct{}
+	nodes map[chunk.Key]struct{}
 }
 
 func newDeltas() *deltas {
-	return &deltas{n: map[chunk.ID]int64{}, nodes: map[chunk.ID]struct{}{}}
+	return &deltas{n: map[chunk.Key]int64{}, nodes: map[chunk.Key]struct{}{}}
 }
 
 func (d *deltas) len() int { return len(d.n) }
 
-func (d *deltas) add(id chunk.ID, delta int64, node bool) error {
-	d.n[id] += delta
-	if node {
-		d.nodes[id] = struct{}{}
+// add gives what takes the changes of one domain.
+func (d *deltas) add(in chunk.Domain) func(id chunk.ID, delta int64, node bool) error {
+	return func(id chunk.ID, delta int64, node bool) error {
+		key := in.Key(id)
+		d.n[key] += delta
+		if node {
+			d.nodes[key] = struct{}{}
+		}
+		return nil
 	}
-	return nil
 }
+
+// in gives the store as the canister under a key sees it.
+func (c *Counter) in(canister []byte) *chunk.Store { return c.store.In(c.dedup.Of(canister)) }
 
 // flushDeltas turns deltas into absolute entries in out and empties them.
 func (c *Counter) flushDeltas(out *index.Batch, d *deltas) error {
 	if len(d.n) == 0 {
 		return nil
 	}
-	ids := make([]index.ID, 0, len(d.n))
+	ids := make([]chunk.Key, 0, len(d.n))
 	for id, n := range d.n {
 		if n != 0 {
-			ids = append(ids, index.ID(id))
+			ids = append(ids, id)
 		}
 	}
-	slices.SortFunc(ids, func(a, b index.ID) int { return bytes.Compare(a[:], b[:]) })
+	slices.SortFunc(ids, func(a, b chunk.Key) int { return bytes.Compare(a[:], b[:]) })
 	err := c.idx.GetSorted(ids, func(i int, e index.Entry, ok bool) error {
-		id := chunk.ID(ids[i])
+		id := ids[i]
 		_, node := d.nodes[id]
 		return c.setCount(out, id, e, ok, d.n[id], node)
 	})
@@ -522,7 +530,7 @@ func (c *Counter) flushDeltas(out *index.Batch, d *deltas) error {
 	return err
 }
 
-func (c *Counter) setCount(out *index.Batch, id chunk.ID, e index.Entry, ok bool, delta int64, node bool) error {
+func (c *Counter) setCount(out *index.Batch, id chunk.Key, e index.Entry, ok bool, delta int64, node bool) error {
 	count := int64(e.Count) + delta
 	if count < 0 {
 		return fmt.Errorf("%w: %v has %d, changed by %d", ErrUnderflow, id, e.Count, delta)
@@ -549,14 +557,14 @@ func (c *Counter) setCount(out *index.Batch, id chunk.ID, e index.Entry, ok bool
 	case e.Count == 0 && count > 0:
 		c.stats.Births++
 		if ok {
-			out.DeleteLimbo(index.ID(id))
+			out.DeleteLimbo(id)
 			c.limbo.clear(id)
 		}
 	case count == 0:
 		c.stats.Deaths++
-		out.PutLimbo(index.ID(id))
+		out.PutLimbo(id)
 	}
 	e.Count = uint64(count)
-	out.SetEntry(index.ID(id), e)
+	out.SetEntry(id, e)
 	return nil
 }

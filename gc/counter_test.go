@@ -45,7 +45,7 @@ func TestCountsAndMovesOfOneBatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	c, err := NewCounter(idx, store, func(uint64) bool { return true }, slog.New(slog.DiscardHandler))
+	c, err := NewCounter(idx, store, chunk.DedupStore, func(uint64) bool { return true }, slog.New(slog.DiscardHandler))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -59,7 +59,7 @@ func TestCountsAndMovesOfOneBatch(t *testing.T) {
 	}
 	store.CacheNode(id, enc)
 	at := func(segment uint64) chunk.Placement {
-		return chunk.Placement{ID: id, Node: true, Loc: index.Location{Segment: segment, Offset: 64, Length: 128, Slots: 1}}
+		return chunk.Placement{Key: chunk.Key(id), Node: true, Loc: index.Location{Segment: segment, Offset: 64, Length: 128, Slots: 1}}
 	}
 	checkpoint := func(key string, segment seglog.SegmentID) Record {
 		payload, err := (&record.Record{Seq: 1, Incarnation: 1, Head: id}).Encode()
@@ -69,7 +69,7 @@ func TestCountsAndMovesOfOneBatch(t *testing.T) {
 		return Record{Key: []byte(key), Seq: 1, Loc: seglog.Loc{Segment: segment, Offset: 512, Length: 200}, Payload: payload}
 	}
 	store.Publish([]chunk.Placement{at(1)})
-	if err := c.Apply(t.Context(), &Batch{Seq: 1, Records: []Record{checkpoint("a", 1)}, Placed: []chunk.ID{id}}); err != nil {
+	if err := c.Apply(t.Context(), &Batch{Seq: 1, Records: []Record{checkpoint("a", 1)}, Placed: []chunk.Key{chunk.Key(id)}}); err != nil {
 		t.Fatal(err)
 	}
 	both := &Batch{Seq: 2, Records: []Record{checkpoint("b", 2)}, Moves: []Move{{Victim: 1, Places: []chunk.Placement{at(3)}}}}

@@ -67,7 +67,8 @@ func (c *Counter) DropStep(ctx context.Context, read func(key []byte, local uint
 
 func (c *Counter) dropStep(ctx context.Context, key string, next *runs, r *run) (finished bool, err error) {
 	d := newDeltas()
-	at, err := manifest.Replace(ctx, c.store, r.drop(), r.cursor, min(dropDeltas, c.step), d.add, c.unreadable)
+	store := c.in([]byte(key))
+	at, err := manifest.Replace(ctx, store, r.drop(), r.cursor, min(dropDeltas, c.step), d.add(store.Domain()), c.unreadable)
 	if err != nil {
 		return false, err
 	}

@@ -15,30 +15,30 @@ const limboBatch = 8192
 // the set too, so what is left has been there all the time.
 type suspects struct {
 	mu  sync.Mutex
-	ids map[chunk.ID]struct{}
+	ids map[chunk.Key]struct{}
 }
 
-func newSuspects() *suspects { return &suspects{ids: map[chunk.ID]struct{}{}} }
+func newSuspects() *suspects { return &suspects{ids: map[chunk.Key]struct{}{}} }
 
-func (s *suspects) clear(id chunk.ID) {
+func (s *suspects) clear(id chunk.Key) {
 	s.mu.Lock()
 	delete(s.ids, id)
 	s.mu.Unlock()
 }
 
-func (s *suspects) set(ids []index.ID) {
+func (s *suspects) set(ids []chunk.Key) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	clear(s.ids)
 	for _, id := range ids {
-		s.ids[chunk.ID(id)] = struct{}{}
+		s.ids[id] = struct{}{}
 	}
 }
 
-func (s *suspects) list() []chunk.ID {
+func (s *suspects) list() []chunk.Key {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make([]chunk.ID, 0, len(s.ids))
+	out := make([]chunk.Key, 0, len(s.ids))
 	for id := range s.ids {
 		out = append(out, id)
 	}
@@ -48,18 +48,18 @@ func (s *suspects) list() []chunk.ID {
 // Suspect notes the next IDs in limbo after the given one and returns how many
 // there are and where to go on. They may be destroyed by Destroy once every
 // operation that is under way now has ended.
-func (c *Counter) Suspect(after chunk.ID) (n int, next chunk.ID, err error) {
+func (c *Counter) Suspect(after chunk.Key) (n int, next chunk.Key, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.idx.Untrusted(); err != nil {
 		return 0, after, err
 	}
-	ids, err := c.idx.Limbo(index.ID(after), limboBatch)
+	ids, err := c.idx.Limbo(after, limboBatch)
 	if err != nil || len(ids) == 0 {
 		return 0, after, err
 	}
 	c.limbo.set(ids)
-	return len(ids), chunk.ID(ids[len(ids)-1]), nil
+	return len(ids), ids[len(ids)-1], nil
 }
 
 // Destroy removes the entries of the suspects that are still at zero and
@@ -71,7 +71,7 @@ func (c *Counter) Destroy() (destroyed int, err error) {
 	if err := c.idx.Untrusted(); err != nil {
 		return 0, err
 	}
-	err = c.store.Destroy(c.limbo.list(), func(ids []chunk.ID) error {
+	err = c.store.Destroy(c.limbo.list(), func(ids []chunk.Key) error {
 		// What it frees can be given back though the index is not written.
 		out := c.idx.NewBatch().Over(2)
 		sorted := toIndex(ids)

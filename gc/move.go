@@ -18,7 +18,8 @@ const (
 	maxMoved = 1 << 24
 )
 
-var errMove = errors.New("malformed move frame")
+// ErrMove: bytes are not what a move frame holds.
+var ErrMove = errors.New("malformed move frame")
 
 // encodeMove names the frames of the moved stream that hold what was alive in
 // the victim. A replay reads their ID tables again and repoints.
@@ -40,11 +41,11 @@ func encodeMove(victim seglog.SegmentID, frames []seglog.Loc) []byte {
 func DecodeMove(b []byte) (victim seglog.SegmentID, frames []seglog.Loc, err error) {
 	le := binary.LittleEndian
 	if len(b) < moveHead || b[0] != moveVersion || b[1]|b[2]|b[3] != 0 {
-		return 0, nil, fmt.Errorf("%w: head", errMove)
+		return 0, nil, fmt.Errorf("%w: head", ErrMove)
 	}
 	n := le.Uint32(b[4:])
 	if n > maxMoved || uint64(len(b)) != moveHead+uint64(n)*moveEntry {
-		return 0, nil, fmt.Errorf("%w: %d frames in %d bytes", errMove, n, len(b))
+		return 0, nil, fmt.Errorf("%w: %d frames in %d bytes", ErrMove, n, len(b))
 	}
 	victim = seglog.SegmentID(le.Uint64(b[8:]))
 	frames = make([]seglog.Loc, n)

@@ -25,15 +25,15 @@ type Rebuilder interface {
 // are handed to bad; what lies below them is not counted, and neither will its
 // drop count it. damaged is the sequence of a newer record that can not be read,
 // or 0; with it the canister is counted, so that nothing of it is destroyed, and
-// not served.
-func Rebuild(ctx context.Context, rb Rebuilder, g manifest.Getter, key []byte, at index.Record, damaged uint64, bad func(id chunk.ID, err error)) error {
+// not served. g sees the canister's domain.
+func Rebuild(ctx context.Context, rb Rebuilder, g *chunk.Store, key []byte, at index.Record, damaged uint64, bad func(id chunk.ID, err error)) error {
 	rec, err := record.Decode(at.Payload)
 	if err != nil {
 		return err
 	}
 	rs := fromRecord(rec)
 	rs.damaged = damaged
-	add := func(id chunk.ID, node bool) error { return rb.AddCount(index.ID(id), 1) }
+	add := func(id chunk.ID, node bool) error { return rb.AddCount(g.Domain().Key(id), 1) }
 	if err := rs.recount(ctx, g, add, func(_ manifest.Place, id chunk.ID, err error) { bad(id, err) }); err != nil {
 		return fmt.Errorf("canister %x: %w", key, err)
 	}
@@ -57,14 +57,15 @@ func RebuildDamaged(rb Rebuilder, key []byte, damaged uint64) error {
 // Compare recomputes every count, as of now, and hands what differs from the
 // stored ones to found. Counting goes on meanwhile; the caller holds a ticket,
 // so that nothing is destroyed that is still to be walked.
-func (c *Counter) Compare(ctx context.Context, g manifest.Getter, o index.RebuildOptions, found func(index.CountMismatch) error, bad func(key []byte, id chunk.ID, err error)) error {
+func (c *Counter) Compare(ctx context.Context, o index.RebuildOptions, found func(index.CountMismatch) error, bad func(key []byte, id chunk.ID, err error)) error {
 	cmp, known, err := c.fix(o)
 	if err != nil {
 		return err
 	}
 	defer cmp.Close()
 	for key, rs := range known {
-		add := func(id chunk.ID, node bool) error { return cmp.AddCount(index.ID(id), 1) }
+		g := c.in([]byte(key))
+		add := func(id chunk.ID, node bool) error { return cmp.AddCount(g.Domain().Key(id), 1) }
 		if err := rs.recount(ctx, g, add, func(_ manifest.Place, id chunk.ID, err error) { bad([]byte(key), id, err) }); err != nil {
 			return fmt.Errorf("canister %x: %w", key, err)
 		}

@@ -207,8 +207,8 @@ func (s *Scrubber) segment(ctx context.Context, id seglog.SegmentID, rate int64)
 
 // within lists what has its place in one of the frames. It looks at every entry,
 // which only damage is worth.
-func (s *Scrubber) within(ctx context.Context, segment seglog.SegmentID, frames []seglog.Loc) ([]chunk.ID, error) {
-	var ids []chunk.ID
+func (s *Scrubber) within(ctx context.Context, segment seglog.SegmentID, frames []seglog.Loc) ([]chunk.Key, error) {
+	var ids []chunk.Key
 	for e, err := range s.idx.Entries(ctx) {
 		if err != nil {
 			return nil, err
@@ -218,7 +218,7 @@ func (s *Scrubber) within(ctx context.Context, segment seglog.SegmentID, frames 
 		}
 		for _, f := range frames {
 			if e.Offset >= f.Offset && e.Offset < f.Offset+f.Length {
-				ids = append(ids, chunk.ID(e.ID))
+				ids = append(ids, e.ID)
 				break
 			}
 		}

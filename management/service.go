@@ -378,7 +378,7 @@ func storage(err error) error {
 	}
 	code, text := CodeStorage, "The canister's storage failed; the call had no effect."
 	switch {
-	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, engine.ErrDebt), errors.Is(err, engine.ErrNoSpace):
+	case errors.Is(err, context.Canceled), errors.Is(err, context.DeadlineExceeded), errors.Is(err, engine.ErrDebt), errors.Is(err, engine.ErrNoSpace), errors.Is(err, engine.ErrQuota):
 		code, text = CodeStorageBusy, "The canister's storage is busy or full; the call had no effect. Try again later."
 	}
 	r := reject(code, "%s", text)

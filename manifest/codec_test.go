@@ -422,3 +422,22 @@ func FuzzDecodePlace(f *testing.F) {
 		}
 	})
 }
+
+func FuzzParseSection(f *testing.F) {
+	for _, s := range []Section{testModule, testHeap, testStable, testChunk} {
+		f.Add(s.String())
+	}
+	f.Add("wasm-chunk/../../etc/x")
+	f.Fuzz(func(t *testing.T, s string) {
+		got, err := ParseSection(s)
+		if err != nil {
+			if !errors.Is(err, ErrMalformed) {
+				t.Fatal(err)
+			}
+			return
+		}
+		if got.String() != s || got.Validate() != nil {
+			t.Fatalf("%q is %v", s, got)
+		}
+	})
+}

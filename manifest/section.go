@@ -74,10 +74,11 @@ func ParseSection(text string) (Section, error) {
 			return s, nil
 		}
 	}
-	return Section{}, fmt.Errorf("manifest: section %.90q: want wasm-module, wasm-memory, stable-memory or wasm-chunk/<sha256>", text)
+	return Section{}, fmt.Errorf("manifest: section %.90q: want wasm-module, wasm-memory, stable-memory or wasm-chunk/<sha256>: %w", text, ErrMalformed)
 }
 
-func (s Section) validate() error {
+// Validate says whether a manifest may have the section.
+func (s Section) Validate() error {
 	if !s.Kind.valid() {
 		return fmt.Errorf("%w: %v", ErrMalformed, s.Kind)
 	}
@@ -110,7 +111,7 @@ func pageCount(size uint64) uint64 {
 }
 
 func (r SectionRoot) validate() error {
-	if err := r.Section.validate(); err != nil {
+	if err := r.Section.Validate(); err != nil {
 		return err
 	}
 	if r.Size > MaxSectionSize {

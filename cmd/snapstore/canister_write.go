@@ -14,6 +14,7 @@ import (
 )
 
 type canisterWriteOptions struct {
+	quotas
 	section string
 	from    string
 }
@@ -34,6 +35,7 @@ part new.`,
 	}
 	sectionFlag(cmd, &o.section)
 	cmd.Flags().StringVar(&o.from, "from", "", "file with the new content")
+	o.quotas.flags(cmd)
 	return cmd
 }
 
@@ -85,7 +87,7 @@ func (o *canisterWriteOptions) run(ctx context.Context, a *app, name string) err
 		return err
 	}
 	defer f.Close()
-	return a.withStore(ctx, a.writing(), func(e *engine.Engine) error {
+	return a.withStore(ctx, o.apply(a.writing()), func(e *engine.Engine) error {
 		c, err := e.Canister(id)
 		if err != nil {
 			return err

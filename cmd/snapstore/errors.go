@@ -26,7 +26,7 @@ const (
 	exitReject      exitCode = 4   // the management canister rejected the call
 	exitNoStore     exitCode = 10  // the directory holds no store
 	exitLocked      exitCode = 11  // another process has the store open
-	exitLimit       exitCode = 12  // the canister has all the snapshots it may have
+	exitLimit       exitCode = 12  // the canister has all the snapshots it may have, or it or the store all the bytes
 	exitNotFound    exitCode = 13  // no such canister, snapshot, section or chunk
 	exitNewerFormat exitCode = 14  // the store was written by a newer version
 	exitInterrupted exitCode = 130 // by a signal
@@ -138,6 +138,7 @@ func classify(err error) (exitCode, string) {
 		{engine.ErrUnsafe, exitError, `take the right to write from others ("chmod -R go-w DIR"), and put files where links are`},
 		{engine.ErrNewerFormat, exitNewerFormat, "use the version of snapstore that wrote the store, or a newer one"},
 		{engine.ErrSnapshotLimit, exitLimit, `pass --replace ID to replace a snapshot, delete one with "snapstore snapshot rm", or allow more with --limit`},
+		{engine.ErrQuota, exitLimit, `delete snapshots with "snapstore snapshot rm", pass --replace ID, or allow more with --canister-quota or --store-quota`},
 		{engine.ErrNotFound, exitNotFound, `"snapstore canister ls" and "snapstore snapshot ls" list what is there`},
 		{engine.ErrExists, exitError, "use what is there, or choose another name"},
 		{engine.ErrOtherCanister, exitError, "pass --from-other to load it all the same"},

@@ -15,6 +15,7 @@ import (
 )
 
 type snapshotImportOptions struct {
+	quotas
 	dir     string
 	replace string
 	limit   int
@@ -39,6 +40,7 @@ interrupted nothing stays. A replaced snapshot leaves when the new one is whole.
 	_ = cmd.MarkFlagDirname("input") // fails only for a flag that is not there
 	f.StringVar(&o.replace, "replace", "", "snapshot of the canister that leaves")
 	limitFlag(cmd, &o.limit)
+	o.quotas.flags(cmd)
 	return cmd
 }
 
@@ -77,7 +79,7 @@ func (o *snapshotImportOptions) run(ctx context.Context, a *app, name string) er
 		return err
 	}
 	defer dir.Close()
-	eo := a.writing()
+	eo := o.apply(a.writing())
 	// While a replacement is read, old and new are both there.
 	eo.SnapshotLimit = o.limit
 	if o.replace != "" {

@@ -12,6 +12,7 @@ import (
 )
 
 type snapshotLoadOptions struct {
+	quotas
 	fromOther bool
 }
 
@@ -27,6 +28,7 @@ there refuses the load and changes nothing. The snapshot stays.`,
 		RunE:    func(c *cobra.Command, args []string) error { return o.run(c.Context(), a, args[0], args[1]) },
 	}
 	cmd.Flags().BoolVar(&o.fromOther, "from-other", false, "allow a snapshot of another canister")
+	o.quotas.flags(cmd)
 	return cmd
 }
 
@@ -54,7 +56,7 @@ func (o *snapshotLoadOptions) run(ctx context.Context, a *app, canister, snapsho
 	if err != nil {
 		return err
 	}
-	return a.withStore(ctx, a.writing(), func(e *engine.Engine) error {
+	return a.withStore(ctx, o.apply(a.writing()), func(e *engine.Engine) error {
 		c, err := e.Canister(id)
 		if err != nil {
 			return err

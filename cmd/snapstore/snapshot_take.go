@@ -12,6 +12,7 @@ import (
 )
 
 type snapshotTakeOptions struct {
+	quotas
 	replace       string
 	limit         int
 	refuseRunning bool
@@ -32,6 +33,7 @@ func newSnapshotTakeCommand(a *app) *cobra.Command {
 	f.StringVar(&o.replace, "replace", "", "snapshot of the canister that leaves")
 	f.BoolVar(&o.refuseRunning, "refuse-running", false, "refuse when the canister runs in this process")
 	limitFlag(cmd, &o.limit)
+	o.quotas.flags(cmd)
 	return cmd
 }
 
@@ -57,7 +59,7 @@ func (o *snapshotTakeOptions) run(ctx context.Context, a *app, name string) erro
 	if err := checkLimit(o.limit); err != nil {
 		return err
 	}
-	eo := a.writing()
+	eo := o.apply(a.writing())
 	eo.SnapshotLimit = o.limit
 	return a.withStore(ctx, eo, func(e *engine.Engine) error {
 		c, err := e.Canister(id)

@@ -48,6 +48,7 @@ func (r statsResult) text(w io.Writer) {
 		"snapshots", ui.Count(uint64(r.Snapshots)),
 		"logical size of snapshots", size(r.LogicalBytes),
 		"logical size of live states", size(r.HeadLogicalBytes),
+		"equal content is stored once for each", r.DedupDomain,
 	)
 	if u := r.Usage; u != nil {
 		facts(w,

@@ -13,6 +13,7 @@ type CreateOptions struct {
 	FS          vfs.FS
 	Dir         string
 	SegmentSize int64     // a multiple of 64 from 4 KiB to 1 GiB; 0 = 32 MiB
+	Features    Features  // never change afterwards
 	Rand        io.Reader // for store id and frame key; nil = crypto/rand
 }
 

@@ -170,7 +170,7 @@ func TestFormatDoc(t *testing.T) {
 			t.Errorf("%s %d bytes, want %d", c.after, at, c.size)
 		}
 	}
-	if frameVersion != 1 || rootVersion != 1 || rootFeaturesKnown != 0 || flagMoved != 1 || flagEmpty != 1 {
+	if frameVersion != 1 || rootVersion != 1 || rootFeaturesKnown != 1 || flagMoved != 1 || flagEmpty != 1 {
 		t.Error("versions or flags differ from the document")
 	}
 	for _, want := range []string{

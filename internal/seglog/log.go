@@ -27,6 +27,8 @@ type Log struct {
 	seal   *sealer
 	store  StoreID
 	key    [32]byte
+	// features are what the store was made with.
+	features Features
 
 	// sealMu is held while segments are sealed, so that they are in the order
 	// in which they ended: to recovery, an open commit segment is never older
@@ -95,6 +97,9 @@ type counters struct {
 }
 
 const defaultIdleDelay = 200 * time.Millisecond
+
+// Features returns what the store was made with.
+func (l *Log) Features() Features { return l.features }
 
 // StoreID returns the store's identity.
 func (l *Log) StoreID() StoreID { return l.store }

@@ -35,7 +35,7 @@ func Open(o Options) (*Log, error) {
 	}
 	l := &Log{
 		o: o, fs: o.FS, log: o.Logger, gate: newGate(maxInFlight), cache: newFileCache(o.FS, maxOpenFiles),
-		seal: newSealer(r.key), store: r.store, key: r.key,
+		seal: newSealer(r.key), store: r.store, key: r.key, features: r.features,
 		segs: make(map[SegmentID]*segment, len(r.segments)), generation: r.generation, epoch: r.epoch,
 		nextSegment: r.nextSegment, nextSeq: r.nextSeq, floor: r.floor, segmentSize: o.SegmentSize,
 		pool: make(map[Stream][]*segment), damageSeen: make(map[damageKey]bool),

@@ -49,7 +49,7 @@ const (
 	flagEmpty = 1 << 0 // of a segment: trailers only
 
 	// rootFeaturesKnown are the feature bits this version understands.
-	rootFeaturesKnown = 0
+	rootFeaturesKnown = FeatureCanisterDomains
 	// maxSegments bounds ROOT to 72 MiB.
 	maxSegments = 1 << 20
 )
@@ -89,6 +89,7 @@ type segEntry struct {
 // A root is the content of ROOT-A and ROOT-B.
 type root struct {
 	generation  uint64
+	features    Features
 	store       StoreID
 	key         [32]byte
 	epoch       Epoch
@@ -106,7 +107,7 @@ func (r *root) append(dst []byte) []byte {
 	var f [rootFixed]byte
 	copy(f[rootMagicAt:], rootMagic)
 	le.PutUint32(f[rootVersionAt:], rootVersion)
-	le.PutUint64(f[rootFeatures:], 0)
+	le.PutUint64(f[rootFeatures:], uint64(r.features))
 	le.PutUint64(f[rootGeneration:], r.generation)
 	copy(f[rootStore:], r.store[:])
 	copy(f[rootKey:], r.key[:])
@@ -156,10 +157,11 @@ func decodeRoot(src []byte) (*root, error) {
 	} else if v != rootVersion || len(body) < rootFixed {
 		return nil, fmt.Errorf("%w: version %d of %d bytes", errBadRoot, v, len(src))
 	}
-	if f := le.Uint64(src[rootFeatures:]); f&^rootFeaturesKnown != 0 {
-		return nil, fmt.Errorf("%w: features %#x", ErrNewerFormat, f)
+	if f := Features(le.Uint64(src[rootFeatures:])); f&^rootFeaturesKnown != 0 {
+		return nil, fmt.Errorf("%w: features %#x", ErrNewerFormat, uint64(f))
 	}
 	r := &root{
+		features:    Features(le.Uint64(src[rootFeatures:])),
 		generation:  le.Uint64(src[rootGeneration:]),
 		epoch:       Epoch(le.Uint64(src[rootEpoch:])),
 		nextSegment: SegmentID(le.Uint64(src[rootNextSeg:])),

@@ -26,10 +26,13 @@ func Create(o CreateOptions) error {
 	} else if ok {
 		return fmt.Errorf("seglog: %s: %w", o.Dir, ErrExists)
 	}
+	if o.Features&^rootFeaturesKnown != 0 {
+		return fmt.Errorf("seglog: features %#x are not known", uint64(o.Features))
+	}
 	if o.Rand == nil {
 		o.Rand = rand.Reader
 	}
-	r := &root{generation: 1, nextSegment: 1, nextSeq: 1, segmentSize: o.SegmentSize}
+	r := &root{features: o.Features, generation: 1, nextSegment: 1, nextSeq: 1, segmentSize: o.SegmentSize}
 	for _, b := range [][]byte{r.store[:], r.key[:]} {
 		if _, err := io.ReadFull(o.Rand, b); err != nil {
 			return fmt.Errorf("seglog: random store id and key: %w", err)
@@ -193,7 +196,7 @@ func readRootFiles(fs vfs.FS, dir string) (*root, []Damage, error) {
 			return nil, nil, fmt.Errorf("seglog: %s: %w", path, err)
 		case err != nil:
 			damage = append(damage, Damage{File: path, Length: uint32(len(data)), Reason: err.Error()})
-		case best != nil && best.store != r.store:
+		case best != nil && (best.store != r.store || best.features != r.features):
 			return nil, nil, fmt.Errorf("seglog: %s: %w: the copies of ROOT are of different stores", dir, ErrDamaged)
 		case best == nil || r.generation > best.generation:
 			best = r

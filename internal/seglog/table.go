@@ -9,7 +9,7 @@ import (
 // snapshotLocked is what ROOT has to say now. Log.mu is held.
 func (l *Log) snapshotLocked() *root {
 	r := &root{
-		generation: l.generation, store: l.store, key: l.key, epoch: l.epoch,
+		features: l.features, generation: l.generation, store: l.store, key: l.key, epoch: l.epoch,
 		nextSegment: l.nextSegment, nextSeq: l.nextSeq, floor: l.floor,
 		last: l.last, lastHash: l.lastHash, segmentSize: l.segmentSize,
 	}

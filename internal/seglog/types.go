@@ -65,6 +65,13 @@ func ParseStream(s string) (Stream, error) {
 	return 0, fmt.Errorf("seglog: no stream %q", clip(s))
 }
 
+// Features are bits of ROOT. They are chosen at Create and never change; who does
+// not know one of them refuses the store.
+type Features uint64
+
+// FeatureCanisterDomains: groups and nodes name the dedup domain of a canister.
+const FeatureCanisterDomains Features = 1 << 0
+
 // A Kind says what a frame holds.
 type Kind uint8
 

@@ -257,17 +257,25 @@ func (m *Model) Durable(o *Model) bool {
 	})
 }
 
-// Pages is how many different pages the store must hold once gc is done.
-func (m *Model) Pages() int {
-	ids := map[[32]byte]struct{}{}
-	add := func(s State) {
-		for _, im := range s.Sections {
-			for _, p := range im.Pages {
-				ids[p.ID] = struct{}{}
+// Pages is how many different pages the store must hold once gc is done. With
+// apart each canister has its own.
+func (m *Model) Pages(apart bool) int {
+	type key struct {
+		canister int
+		id       [32]byte
+	}
+	ids := map[key]struct{}{}
+	for i, c := range m.Canisters {
+		if !apart {
+			i = 0
+		}
+		add := func(s State) {
+			for _, im := range s.Sections {
+				for _, p := range im.Pages {
+					ids[key{i, p.ID}] = struct{}{}
+				}
 			}
 		}
-	}
-	for _, c := range m.Canisters {
 		add(c.Head)
 		for _, s := range c.Snapshots {
 			add(s.State)

@@ -214,7 +214,7 @@ func (r *headerReader) service() error {
 			return err
 		}
 		if i > 0 && bytes.Compare(name, last) <= 0 {
-			return r.fail(ErrMalformed, "method %q after %q", name, last)
+			return r.fail(ErrMalformed, "method %.90q after %.90q", name, last)
 		}
 		last = name
 		t, err := r.ref()

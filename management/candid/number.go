@@ -119,7 +119,7 @@ func parseBig(text string) (*big.Int, error) {
 	}
 	x, ok := new(big.Int).SetString(text, 10)
 	if !ok {
-		return nil, fmt.Errorf("candid: %q: give a decimal number: %w", text, ErrNumber)
+		return nil, fmt.Errorf("candid: %.90q: give a decimal number: %w", text, ErrNumber)
 	}
 	return x, nil
 }

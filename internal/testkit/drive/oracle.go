@@ -343,7 +343,7 @@ func (r *Run) CheckGC(ctx context.Context) error {
 	if u.Limbo != 0 || u.Lost != 0 {
 		return fmt.Errorf("after gc: %+v", u)
 	}
-	if want := uint64(r.M.Pages()); u.Pages != want {
+	if want := uint64(r.M.Pages(r.E.DedupDomain() == engine.DedupCanister)); u.Pages != want {
 		return fmt.Errorf("after gc %d pages are stored, want %d", u.Pages, want)
 	}
 	return r.checkSize(st)

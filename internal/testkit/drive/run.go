@@ -31,7 +31,9 @@ type Config struct {
 	Canisters int // 3 by default
 	// Faulty: the disk fails, so the index may come to be mistrusted.
 	Faulty bool
-	Limit  int // of snapshots, 4 by default
+	// Dedup, when not nil, is the dedup domain instead of one drawn from the seed.
+	Dedup *engine.DedupDomain
+	Limit int // of snapshots, 4 by default
 	// Lend: wasm memory is written as a guest does it, through what it lends.
 	Lend bool
 }
@@ -98,6 +100,9 @@ func newRun(cfg Config) *Run {
 	r := &Run{Config: cfg, roots: map[[32]byte]engine.Root{}, uploads: map[engine.SnapshotID]*engine.Upload{}}
 	r.options = Options(cfg.Seed)
 	r.options.SnapshotLimit = cfg.Limit
+	if cfg.Dedup != nil {
+		r.options.DedupDomain = *cfg.Dedup
+	}
 	r.M = testkit.NewModel(cfg.Canisters, cfg.Limit)
 	r.allowed = []*testkit.Model{r.M}
 	return r
@@ -107,7 +112,7 @@ func newRun(cfg Config) *Run {
 // small segments, a small memtable, small caches. The seed chooses the rest.
 func Options(seed uint64) engine.Options {
 	rng := rand.New(rand.NewPCG(seed, 0x0b7))
-	return engine.Options{
+	o := engine.Options{
 		SegmentSize: 64 << 10, MemTable: 256 << 10, RebuildMemory: 1 << 20,
 		PageCache: 64 << 10, NodeCache: 64 << 10, IndexCache: 256 << 10,
 		Ballast: []int64{-1, 64 << 10}[rng.IntN(2)], NoCompression: rng.IntN(4) == 0,
@@ -115,6 +120,8 @@ func Options(seed uint64) engine.Options {
 		IdleSync:     []time.Duration{-1, time.Millisecond}[rng.IntN(2)],
 		NoBackground: rng.IntN(2) == 0, DebtWait: 20 * time.Second,
 	}
+	o.DedupDomain = []engine.DedupDomain{engine.DedupStore, engine.DedupCanister}[rng.IntN(2)]
+	return o
 }
 
 // Canister gives the id of a canister of the model.
