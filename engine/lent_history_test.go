@@ -16,11 +16,7 @@ import (
 func lending(seed uint64, mode engine.TrackingMode) drive.Config {
 	cfg := config(seed)
 	cfg.Lend = true
-	options := cfg.Options
-	cfg.Options = func(o *engine.Options) {
-		options(o)
-		o.Tracking = mode
-	}
+	cfg.Options = func(o *engine.Options) { o.Tracking = mode }
 	return cfg
 }
 

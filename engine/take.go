@@ -190,7 +190,8 @@ func (e *Engine) begin(ctx context.Context, ent *entry) (*operation, error) {
 	op := &operation{e: e, ent: ent, rec: rec, ended: both(e.tickets.Begin()), pins: e.store.NewPins()}
 	op.writer = e.store.NewWriter(chunk.WriterOptions{
 		Codec: e.o.Codec, Pins: op.pins, NoDedup: e.idx.Untrusted() != nil, Heal: e.counter.Lossy(),
-		Spill: func() (chunk.Spill, error) { return e.log.Spill(seglog.StreamBulk) },
+		Spill:      func() (chunk.Spill, error) { return e.log.Spill(seglog.StreamBulk) },
+		SpillAfter: e.o.BulkAfter,
 	})
 	return op, nil
 }

@@ -127,7 +127,8 @@ func NewCounter(idx *index.Index, store *chunk.Store, alive func(uint64) bool, l
 	return c, nil
 }
 
-// SetStep changes how many count changes one atomic step holds, for tests.
+// SetStep changes how many count changes one atomic step holds, before anything
+// is counted.
 func (c *Counter) SetStep(n int) { c.step = n }
 
 // Stats returns the totals.

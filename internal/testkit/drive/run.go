@@ -25,9 +25,7 @@ type Config struct {
 	// Options, when not nil, changes the engine's options before each open.
 	Options func(*engine.Options)
 	// Opened is called with each engine that was opened.
-	Opened func(*engine.Engine)
-	// Flush, when not nil, makes the index of an engine durable.
-	Flush     func(*engine.Engine) error
+	Opened    func(*engine.Engine)
 	Canisters int // 3 by default
 	// Faulty: the disk fails, so the index may come to be mistrusted.
 	Faulty bool
@@ -114,6 +112,7 @@ func Options(seed uint64) engine.Options {
 		CleanBelow:   []float64{0, 0.5, 0.95}[rng.IntN(3)],
 		IdleSync:     []time.Duration{-1, time.Millisecond}[rng.IntN(2)],
 		NoBackground: rng.IntN(2) == 0, DebtWait: 20 * time.Second,
+		BulkAfter: []int64{0, 0, 1, 20 << 10}[rng.IntN(4)], CountStep: []int{0, 1, 3, 20}[rng.IntN(4)],
 	}
 }
 
@@ -262,10 +261,8 @@ func (r *Run) do(ctx context.Context, o testkit.Op) error {
 		r.FS.Inject()
 		return nil
 	case testkit.FlushIndex:
-		if r.Flush != nil {
-			e := r.E
-			r.flushes.Go(func() { _ = r.Flush(e) }) // what fails shows in the index's state
-		}
+		e := r.E
+		r.flushes.Go(func() { _ = e.FlushIndex() }) // what fails shows in the index's state
 		return nil
 	case testkit.PowerLoss:
 		return r.PowerLoss(o.Seed)
