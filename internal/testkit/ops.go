@@ -43,6 +43,15 @@ type Span struct {
 	Off     uint64
 	Len     int
 	Content Content
+	Data    []byte // instead of the content, when not nil
+}
+
+// Bytes are those of the span.
+func (s Span) Bytes() []byte {
+	if s.Data != nil {
+		return s.Data[:s.Len]
+	}
+	return s.Content.Bytes(s.Len)
 }
 
 // Op is one operation. What a field means depends on the name.
@@ -166,7 +175,7 @@ func (m *Model) Apply(o Op) Outcome {
 			if im == nil || s.Off+uint64(s.Len) > im.Size {
 				return refuse(Invalid)
 			}
-			im = im.with(s.Content.Bytes(s.Len), s.Off)
+			im = im.with(s.Bytes(), s.Off)
 		}
 		c.Live = c.Live.with(o.Section, im)
 	case Resize:
@@ -230,7 +239,7 @@ func (m *Model) Apply(o Op) Outcome {
 			if sp.Off+uint64(sp.Len) > im.Size {
 				return refuse(Invalid)
 			}
-			im = im.with(sp.Content.Bytes(sp.Len), sp.Off)
+			im = im.with(sp.Bytes(), sp.Off)
 		}
 		s.Pending = s.Pending.with(o.Section, im)
 	case Load:

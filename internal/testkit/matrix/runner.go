@@ -52,9 +52,17 @@ type RunnerOptions struct {
 	State, Version string
 	// Progress is called after each case, Failed for each that failed, Logf for
 	// what else there is to say. They are not called at the same time.
-	Progress func(done, total int64)
+	Progress func(Status)
 	Failed   func(Failure)
 	Logf     func(string, ...any)
+}
+
+// Status is how far a run is.
+type Status struct {
+	Total      Tally
+	Done, Want int64 // cases
+	Failed     int
+	Left       time.Duration // of the time; 0 where there is none
 }
 
 // Runner plays the cases of rows.
@@ -214,12 +222,20 @@ func (r *Runner) play(ctx context.Context, row *running, index int64) {
 	if failed != nil {
 		row.failures = append(row.failures, *failed)
 	}
-	var done, total int64
+	var s Status
 	for _, o := range r.rows {
-		if o.skipped == "" {
-			done += o.folded + int64(len(o.done))
-			total += max(o.want, o.next)
+		s.Total.Add(o.tally)
+		for _, t := range o.done {
+			s.Total.Add(t)
 		}
+		s.Failed += len(o.failures)
+		if o.skipped == "" {
+			s.Done += min(o.next, o.want)
+			s.Want += o.want
+		}
+	}
+	if r.o.For > 0 {
+		s.Left = max(1, r.o.For-time.Since(r.began))
 	}
 	due := time.Since(r.saved) > 2*time.Second
 	if due {
@@ -232,10 +248,7 @@ func (r *Runner) play(ctx context.Context, row *running, index int64) {
 		r.o.Failed(*failed)
 	}
 	if r.o.Progress != nil {
-		if r.o.For > 0 {
-			done, total = int64(min(time.Since(r.began), r.o.For)), int64(r.o.For)
-		}
-		r.o.Progress(done, total)
+		r.o.Progress(s)
 	}
 	if due {
 		if err := r.save(); err != nil {
