@@ -48,7 +48,7 @@ func TestHistoriesOfLentMemoryOnAFailingDisk(t *testing.T) {
 			t.Parallel()
 			cfg := lending(seed, modes[seed%uint64(len(modes))])
 			cfg.Faulty = true
-			history(t, cfg, 120, testkit.GC, testkit.Verify)
+			history(t, cfg, 120, testkit.GC, testkit.Verify, testkit.Copy)
 		})
 	}
 }

@@ -60,7 +60,7 @@ func TestHistoriesOnAFailingDisk(t *testing.T) {
 			t.Parallel()
 			cfg := config(seed)
 			cfg.Faulty = true
-			history(t, cfg, 120, testkit.GC, testkit.Verify)
+			history(t, cfg, 120, testkit.GC, testkit.Verify, testkit.Copy)
 		})
 	}
 }

@@ -394,7 +394,7 @@ func (r *Run) CheckRebuild(ctx context.Context) error {
 			if r.Options != nil {
 				r.Options(o)
 			}
-			o.RebuildIndex, o.NoBackground, o.IdleSync = true, true, -1
+			o.RebuildIndex, o.NoBackground, o.IdleSync, o.ScrubEvery = true, true, -1, 0
 		}
 		if err := c.rebuilt(ctx, &dumps[i]); err != nil {
 			return fmt.Errorf("rebuild: %w", err)

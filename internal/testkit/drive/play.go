@@ -97,6 +97,8 @@ func (r *Run) play(ctx context.Context, o testkit.Op) error {
 	case testkit.Load:
 		_, err := c.Load(ctx, SnapshotID(o.From, o.Local), engine.LoadOptions{FromOtherCanister: o.From != o.C, Host: o.Host})
 		return err
+	case testkit.Copy:
+		return r.copy(ctx, c, o)
 	case testkit.BeginUpload, testkit.WriteUpload, testkit.FlushUpload:
 		return r.upload(ctx, c, o)
 	}

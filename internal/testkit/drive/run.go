@@ -30,6 +30,9 @@ type Config struct {
 	// Faulty: the disk fails, so the index may come to be mistrusted.
 	Faulty bool
 	Limit  int // of snapshots, 4 by default
+	// Roots, when not nil, has the root of every content that was seen, from runs
+	// before this one: equal content has equal roots.
+	Roots map[[32]byte]engine.Root
 	// Lend: wasm memory is written as a guest does it, through what it lends.
 	Lend bool
 }
@@ -93,7 +96,10 @@ func newRun(cfg Config) *Run {
 	if cfg.Limit == 0 {
 		cfg.Limit = 4
 	}
-	r := &Run{Config: cfg, roots: map[[32]byte]engine.Root{}, uploads: map[engine.SnapshotID]*engine.Upload{}}
+	if cfg.Roots == nil {
+		cfg.Roots = map[[32]byte]engine.Root{}
+	}
+	r := &Run{Config: cfg, roots: cfg.Roots, uploads: map[engine.SnapshotID]*engine.Upload{}}
 	r.options = Options(cfg.Seed)
 	r.options.SnapshotLimit = cfg.Limit
 	r.M = testkit.NewModel(cfg.Canisters, cfg.Limit)

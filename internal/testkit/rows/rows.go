@@ -63,6 +63,7 @@ func played(r *drive.Run, err error) error {
 		return nil
 	}
 	cfg, ops := r.Config, slices.Clone(r.Ops)
+	cfg.Roots = nil
 	return &failedHistory{
 		cfg: cfg, ops: ops, err: fmt.Errorf("%w\n%s", err, r.History()),
 		call: "r.Play(t.Context(), slices.Values(ops), drive.Look)",
