@@ -89,6 +89,11 @@ type Options struct {
 	NoBackground bool
 	// MinSequence makes Open refuse a store that is older: ErrRolledBack.
 	MinSequence uint64
+	// AcceptLoss opens a store in which batches are lost that were synced, without
+	// a trace of which canisters they changed: what is served then may be older
+	// than what was acknowledged. Otherwise Open refuses with ErrLost. Repair
+	// accepts it.
+	AcceptLoss bool
 	// RebuildIndex makes Open throw the index away and build it anew.
 	RebuildIndex bool
 	// RebuildMemory bounds a rebuild's sort, in bytes; 0 is 64 MiB.

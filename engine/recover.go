@@ -72,6 +72,9 @@ func (e *Engine) recover(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := e.checkLoss(); err != nil {
+		return err
+	}
 	if err := e.log.Start(ctx); err != nil {
 		return err
 	}
@@ -101,6 +104,9 @@ func (e *Engine) recover(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := e.settleLoss(); err != nil {
+		return err
+	}
 	e.applier = gc.NewApplier(e.counter, e.watermark(), e.o.Logger)
 	e.gc = gc.NewCollector(e.log, e.idx, e.store, e.counter, e.applier, &e.tickets, gc.CollectorOptions{
 		CleanBelow: e.o.CleanBelow, MaxDebt: e.o.MaxDebt, MoveCodec: e.moveCodec(), SegmentSize: e.o.SegmentSize,
@@ -121,6 +127,32 @@ func (e *Engine) recover(ctx context.Context) error {
 	}
 	e.recovery.duration = time.Since(began)
 	return e.startScrubbing()
+}
+
+// checkLoss refuses a log that lacks batches which the index has not seen
+// either: any canister may have changed in them.
+func (e *Engine) checkLoss() error {
+	lost := e.log.LostThrough()
+	if lost == 0 || e.o.AcceptLoss || e.idx != nil && lost <= e.watermark() {
+		return nil
+	}
+	return e.lossError(lost)
+}
+
+func (e *Engine) lossError(lost seglog.Sequence) error {
+	var where []error
+	for _, d := range e.log.Damage() {
+		where = append(where, errors.New(d.String()))
+	}
+	return fmt.Errorf("%w: through batch %s: %w", ErrLost, lost, errors.Join(where...))
+}
+
+// settleLoss makes an accepted loss the state that the next Open begins with.
+func (e *Engine) settleLoss() error {
+	if e.log.LostThrough() == 0 || !e.o.AcceptLoss {
+		return nil
+	}
+	return e.idx.Flush()
 }
 
 // copies gives the records that an index has: one that has rotten in the log may
@@ -166,8 +198,12 @@ func (e *Engine) catchUp(ctx context.Context) (err error) {
 	for key, seq := range e.counter.Damaged() {
 		e.damage([]byte(key), seq, errOldDamage)
 	}
+	after := e.watermark()
 	if err := e.replay(ctx); err != nil {
 		return err
+	}
+	if lost := e.log.LostThrough(); lost > after && !e.o.AcceptLoss {
+		return e.lossError(lost)
 	}
 	return e.idx.Untrusted()
 }
@@ -423,6 +459,9 @@ func (e *Engine) rebuildOnce(ctx context.Context) error {
 	}
 	newest, err := e.newestRecords(ctx, seq)
 	if err != nil {
+		return err
+	}
+	if err := e.checkLoss(); err != nil {
 		return err
 	}
 	if err := e.makeStore(rebuilding{rb}); err != nil {

@@ -47,6 +47,9 @@ func (r *Run) CompareDamaged() (d Degraded, opened bool, err error) {
 		return d, false, nil
 	}
 	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w; the log knows of %v", err, r.E.Log().Damage())
+		}
 		err = errors.Join(err, r.Close())
 	}()
 	have := map[engine.CanisterID]engine.CanisterInfo{}
@@ -109,7 +112,10 @@ func (r *Run) compareDamaged(i int, c *testkit.Canister, d *Degraded) error {
 	}
 	handle, err := r.E.Canister(Canister(i))
 	if err == nil {
-		err = r.compareMemory(handle, c.Head)
+		// Where the state can not be read, every section says so.
+		if _, err = handle.Memory(engine.WasmMemory); err == nil {
+			err = r.compareMemory(handle, c.Head)
+		}
 	}
 	if named(err) {
 		d.add(&d.Heads, err, "c%d/head", i)

@@ -85,6 +85,9 @@ func damaged(ctx context.Context, env *matrix.Env, all *subjects, row string, in
 	}
 	rng := env.Rand(row, index)
 	have := s.files(kinds[index%n])
+	if row != "file" {
+		have = slices.DeleteFunc(have, func(f string) bool { p, err := s.disk.Bytes(f); return err != nil || len(p) == 0 })
+	}
 	if len(have) == 0 {
 		return t, fmt.Errorf("the store has no %s", kinds[index%n])
 	}
