@@ -23,6 +23,7 @@ type FS struct {
 	faults []*Fault
 	onRead func(name string, off int64, p []byte)
 	onSend func(name string, off int64, p []byte)
+	spared int // above 0 while reads pass
 	dead   bool
 	killAt int64
 }
@@ -53,6 +54,18 @@ func (f *FS) Inject(faults ...*Fault) {
 	f.mu.Lock()
 	f.faults = faults
 	f.mu.Unlock()
+}
+
+// Spare lets reads pass unharmed until resume is called.
+func (f *FS) Spare() (resume func()) {
+	f.mu.Lock()
+	f.spared++
+	f.mu.Unlock()
+	return func() {
+		f.mu.Lock()
+		f.spared--
+		f.mu.Unlock()
+	}
 }
 
 // OnRead sets what may change the bytes that a read gives, as a disk does that
@@ -122,6 +135,9 @@ func (f *FS) begin(kind OpKind, name string, size int) (torn bool, err error) {
 	}
 	var fault *Fault
 	for _, t := range f.faults {
+		if f.spared > 0 && kind&Mutating == 0 {
+			break
+		}
 		if t.hit(op) {
 			fault = t
 			break

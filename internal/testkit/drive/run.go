@@ -182,6 +182,8 @@ func (r *Run) settle() error {
 	r.mu.Lock()
 	allowed := r.allowed
 	r.mu.Unlock()
+	// What the store says is judged by reads that do not fail.
+	defer r.FS.Spare()()
 	var errs []error
 	for i := len(allowed) - 1; i >= 0; i-- {
 		m := allowed[i].Reopened()
@@ -300,6 +302,8 @@ func (r *Run) do(ctx context.Context, o testkit.Op) error {
 // takes two, and nothing in memory. Only a store that could not even take back
 // what it wrote may show it after it was opened again.
 func (r *Run) failed(out testkit.Outcome, err error) error {
+	resume := r.FS.Spare()
+	defer func() { resume() }()
 	var errs []error
 	for _, m := range append([]*testkit.Model{r.M}, out.Between...) {
 		cerr := r.compareDurable(m)
@@ -311,6 +315,8 @@ func (r *Run) failed(out testkit.Outcome, err error) error {
 				r.mu.Lock()
 				r.M = m
 				r.mu.Unlock()
+				resume()
+				resume = func() {}
 				return r.Reopen()
 			}
 			r.acknowledge(m)
