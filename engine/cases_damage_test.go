@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/rand/v2"
 	"slices"
 	"strings"
 	"testing"
@@ -290,87 +289,6 @@ func TestReadErrorsThatPass(t *testing.T) {
 	}
 	do(t, r, op(testkit.Reopen), op(testkit.GC), op(testkit.DropIndex))
 	check(t, r, drive.Rebuild)
-}
-
-// busyStore is a closed store with a bit of everything in it.
-func busyStore(t *testing.T, change func(*engine.Options)) *drive.Run {
-	t.Helper()
-	r := newRun(t, change)
-	do(t, r, create(0), create(1), create(2), resize(0, wasm, 70*4096), resize(1, wasm, 70*4096), resize(2, stable, 5000))
-	for i := range 4 {
-		do(t, r, fill(0, wasm, uint64(10*i), contents(testkit.Content(40*i+2), 30)...), take(0))
-		do(t, r, fill(1, wasm, uint64(12*i), contents(testkit.Content(40*i+3), 20)...), checkpoint(1))
-	}
-	do(t, r, take(1), remove(0, 1), op(testkit.GC), take(2), load(2, 0, 0), destroy(2), fill(1, wasm, 3, 9, 0, 9), take(1))
-	if err := r.E.FlushIndex(); err != nil {
-		t.Fatal(err)
-	}
-	// A flip in the very last batch can not be told from one that was never
-	// synced, so the last one brings nothing.
-	do(t, r, fill(0, wasm, 60, 999), checkpoint(0), checkpoint(0))
-	return r
-}
-
-// Any bit of any file may flip: what is read is right or an error names the
-// damage, and nothing is missing without a word.
-func TestBitFlips(t *testing.T) {
-	n := int(number(t, "SNAPSTORE_FLIPS", 100))
-	r := busyStore(t, nil)
-	var disks []*testkit.Disk
-	disks = append(disks, r.Disk.Crash(100, nil)) // as a crash leaves it
-	if err := r.Close(); err != nil {
-		t.Fatal(err)
-	}
-	disks = append(disks, r.Disk)
-	var total drive.Degraded
-	refused, harmless := 0, 0
-	for _, seed := range seeds(t, 1, uint64(n)) {
-		rng := rand.New(rand.NewPCG(seed, 6))
-		disk := disks[rng.IntN(2)].Crash(100, nil)
-		files := disk.Files("store")
-		file := files[rng.IntN(len(files))]
-		if rng.IntN(2) == 0 { // half of them in the log, which is most of the store
-			logs := disk.Files("store/log")
-			file = logs[rng.IntN(len(logs))]
-		}
-		where := ""
-		if err := disk.Edit(file, func(p []byte) {
-			if len(p) > 0 {
-				bit := rng.IntN(8 * len(p))
-				p[bit/8] ^= 1 << (bit % 8)
-				where = fmt.Sprintf("bit %d of byte %d of %s", bit%8, bit/8, file)
-			}
-		}); err != nil {
-			t.Fatal(err)
-		}
-		cfg := r.Config
-		rebuild := rng.IntN(3) == 0
-		cfg.Options = func(o *engine.Options) {
-			r.Config.Options(o)
-			o.RebuildIndex = rebuild
-		}
-		c := drive.Resume(cfg, disk, r.M)
-		d, opened, err := c.CompareDamaged()
-		switch {
-		case err != nil:
-			t.Fatalf("SNAPSTORE_SEED=%d: %s: %v", seed, where, err)
-		case !opened:
-			refused++
-		case d == drive.Degraded{}:
-			harmless++
-		}
-		total.Canisters += d.Canisters
-		total.Snapshots += d.Snapshots
-		total.Heads += d.Heads
-		// A second open finds the same, or less.
-		again := drive.Resume(cfg, disk, r.M)
-		if d2, _, err := again.CompareDamaged(); err != nil {
-			t.Fatalf("SNAPSTORE_SEED=%d: %s, opened again: %v", seed, where, err)
-		} else if d2 != d {
-			t.Errorf("SNAPSTORE_SEED=%d: %s: degraded %+v, opened again %+v", seed, where, d, d2)
-		}
-	}
-	t.Logf("%d flips: %d harmless, %d stores refused with a reason; degraded %+v", n, harmless, refused, total)
 }
 
 // A canister that writes frames of this very store into its pages, at every

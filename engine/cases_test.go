@@ -31,7 +31,7 @@ func newRun(t *testing.T, change func(*engine.Options)) *drive.Run {
 
 // quietly is a configuration that leaves nothing to chance.
 func quietly(change func(*engine.Options)) drive.Config {
-	return drive.Config{Seed: 1, Flush: (*engine.Engine).FlushIndex, Options: func(o *engine.Options) {
+	return drive.Config{Seed: 1, Options: func(o *engine.Options) {
 		o.NoBackground, o.IdleSync, o.Ballast, o.CleanBelow, o.NoCompression = true, -1, -1, 0.8, false
 		if change != nil {
 			change(o)
@@ -288,9 +288,7 @@ func TestRacingTakesOfEqualPages(t *testing.T) {
 func TestForgetfulFilter(t *testing.T) {
 	for _, seed := range seeds(t, 3_000, 10) {
 		cfg := config(seed)
-		opened := cfg.Opened
 		cfg.Opened = func(e *engine.Engine) {
-			opened(e)
 			e.ForgetInFilter(func(id engine.IndexID) bool {
 				n := int(id[3])<<8 | int(id[7])
 				return n%[]int{1, 2, 10, 100}[seed/4%4] == 0

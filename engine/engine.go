@@ -277,6 +277,15 @@ func (e *Engine) Sequence() uint64 {
 	return uint64(seq)
 }
 
+// FlushIndex makes the index durable as it is now, so that the next Open has
+// nothing to replay. Nobody needs it: what is durable does not depend on it.
+func (e *Engine) FlushIndex() error {
+	if e.closing.Load() {
+		return ErrClosed
+	}
+	return translate(e.idx.Flush())
+}
+
 // Dir is where the store is.
 func (e *Engine) Dir() string { return e.dir }
 

@@ -42,6 +42,9 @@ var (
 	ErrDebt = errors.New("too much deleted data waits to be reclaimed")
 	// ErrCorrupt: stored data is damaged; see CorruptionError.
 	ErrCorrupt = chunk.ErrCorrupt
+	// ErrLost: batches that were synced are lost, without a trace of what they
+	// changed; it is a kind of ErrCorrupt. Options.AcceptLoss opens what is left.
+	ErrLost = fmt.Errorf("batches that were acknowledged are lost: %w", chunk.ErrCorrupt)
 	// ErrDamaged: a canister's newest record can not be read.
 	ErrDamaged = errors.New("canister record is damaged")
 	// ErrReadOnly: an earlier write or sync failed and could not be undone.
@@ -119,6 +122,8 @@ func hint(err error) string {
 		return "look after the disk, then open the store again"
 	case errors.Is(err, ErrImmutable):
 		return "upload a new snapshot instead"
+	case errors.Is(err, ErrLost):
+		return "put the damaged files back from a copy; \"snapstore verify --repair\" opens what is left, which may be older than what was acknowledged"
 	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrDamaged):
 		return "run verify to see what else is damaged"
 	}

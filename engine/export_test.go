@@ -8,9 +8,6 @@ import (
 // IndexID is the index's name for an ID.
 type IndexID = index.ID
 
-// FlushIndex makes the index durable as it is now.
-func (e *Engine) FlushIndex() error { return e.idx.Flush() }
-
 // ForgetInFilter makes the filter deny what is there.
 func (e *Engine) ForgetInFilter(forget func(IndexID) bool) { e.idx.ForgetInFilter(forget) }
 

@@ -16,11 +16,7 @@ import (
 func lending(seed uint64, mode engine.TrackingMode) drive.Config {
 	cfg := config(seed)
 	cfg.Lend = true
-	options := cfg.Options
-	cfg.Options = func(o *engine.Options) {
-		options(o)
-		o.Tracking = mode
-	}
+	cfg.Options = func(o *engine.Options) { o.Tracking = mode }
 	return cfg
 }
 
@@ -52,7 +48,7 @@ func TestHistoriesOfLentMemoryOnAFailingDisk(t *testing.T) {
 			t.Parallel()
 			cfg := lending(seed, modes[seed%uint64(len(modes))])
 			cfg.Faulty = true
-			history(t, cfg, 120, testkit.GC, testkit.Verify)
+			history(t, cfg, 120, testkit.GC, testkit.Verify, testkit.Copy)
 		})
 	}
 }

@@ -1,13 +1,11 @@
 package engine_test
 
 import (
-	"io"
 	"math/rand/v2"
 	"os"
 	"strconv"
 	"testing"
 
-	"github.com/snapstore/snapstore/engine"
 	"github.com/snapstore/snapstore/internal/testkit"
 	"github.com/snapstore/snapstore/internal/testkit/drive"
 )
@@ -40,24 +38,8 @@ func seeds(t testing.TB, base, n uint64) []uint64 {
 	return out
 }
 
-// config is that of a history: now and then counts change in steps as small as
-// one, and the index becomes durable in the middle.
-func config(seed uint64) drive.Config {
-	return drive.Config{
-		Seed:  seed,
-		Flush: (*engine.Engine).FlushIndex,
-		Opened: func(e *engine.Engine) {
-			if step := []int{0, 1, 3, 20}[seed%4]; step > 0 && e.DumpIndex(io.Discard) == nil {
-				e.SetStep(step)
-			}
-		},
-		Options: func(o *engine.Options) {
-			if seed%4 != 0 {
-				o.NoBackground = true // so that nothing counts while the step is set
-			}
-		},
-	}
-}
+// config is that of a history: all else is drawn from the seed.
+func config(seed uint64) drive.Config { return drive.Config{Seed: seed} }
 
 // Random histories with closes, kills, power losses and indexes thrown away:
 // the store is what the model says after every step, and whole at the end.
@@ -78,7 +60,7 @@ func TestHistoriesOnAFailingDisk(t *testing.T) {
 			t.Parallel()
 			cfg := config(seed)
 			cfg.Faulty = true
-			history(t, cfg, 120, testkit.GC, testkit.Verify)
+			history(t, cfg, 120, testkit.GC, testkit.Verify, testkit.Copy)
 		})
 	}
 }

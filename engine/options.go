@@ -88,10 +88,21 @@ type Options struct {
 	// 0 is never. ScrubRate is the most bytes a second that may take; 0 is 64 MiB.
 	ScrubEvery time.Duration
 	ScrubRate  int64
+	// BulkAfter is how many bytes of new data a take may have before they go to a
+	// segment of their own, beside the commits of others; 0 is 8 MiB.
+	BulkAfter int64
+	// CountStep is how many counts change in one atomic step of the index; 0 is
+	// 65,536. Smaller steps need less memory and more of them.
+	CountStep int
 	// NoBackground leaves all gc work to calls of GC.
 	NoBackground bool
 	// MinSequence makes Open refuse a store that is older: ErrRolledBack.
 	MinSequence uint64
+	// AcceptLoss opens a store in which batches are lost that were synced, without
+	// a trace of which canisters they changed: what is served then may be older
+	// than what was acknowledged. Otherwise Open refuses with ErrLost. Repair
+	// accepts it.
+	AcceptLoss bool
 	// RebuildIndex makes Open throw the index away and build it anew.
 	RebuildIndex bool
 	// RebuildMemory bounds a rebuild's sort, in bytes; 0 is 64 MiB.
@@ -177,6 +188,8 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("tracking %s: %w", c.Tracking, ErrInvalid)
 	case c.ScrubEvery < 0 || c.ScrubRate < 0:
 		return fmt.Errorf("scrub every %s at %d bytes a second: %w", c.ScrubEvery, c.ScrubRate, ErrInvalid)
+	case c.BulkAfter < 0 || c.CountStep < 0:
+		return fmt.Errorf("bulk after %d bytes, count step %d: %w", c.BulkAfter, c.CountStep, ErrInvalid)
 	case c.MaxDebt < 0 || c.MaxDrops < 0 || c.DebtWait < 0:
 		return fmt.Errorf("a debt limit is negative: %w", ErrInvalid)
 	}

@@ -5,6 +5,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
+	"io/fs"
 	"path"
 	"syscall"
 	"time"
@@ -24,6 +26,7 @@ type recovery struct {
 	duration time.Duration
 	lost     uint64 // IDs that a rebuild found named and not stored
 	bad      int    // nodes that could not be read while counting
+	unread   error  // of what a rebuild left out because reading failed
 }
 
 func (e *Engine) indexOptions() index.Options {
@@ -72,6 +75,9 @@ func (e *Engine) recover(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := e.checkLoss(); err != nil {
+		return err
+	}
 	if err := e.log.Start(ctx); err != nil {
 		return err
 	}
@@ -101,6 +107,9 @@ func (e *Engine) recover(ctx context.Context) error {
 			return err
 		}
 	}
+	if err := e.settleLoss(); err != nil {
+		return err
+	}
 	e.account()
 	e.applier = gc.NewApplier(e.counter, e.watermark(), e.o.Logger)
 	e.gc = gc.NewCollector(e.log, e.idx, e.store, e.counter, e.applier, &e.tickets, gc.CollectorOptions{
@@ -120,8 +129,39 @@ func (e *Engine) recover(ctx context.Context) error {
 		e.gc.Start()
 		e.gc.Kick()
 	}
+	if err := e.recovery.unread; err != nil && !e.o.AcceptLoss {
+		// What could not be read is not in the index, and may be whole. Nothing is
+		// freed, and the next Open looks again; a repair moves it out of the way.
+		e.idx.MarkUntrusted(fmt.Errorf("the index was built without what could not be read: %w", err))
+	}
 	e.recovery.duration = time.Since(began)
 	return e.startScrubbing()
+}
+
+// checkLoss refuses a log that lacks batches which the index has not seen
+// either: any canister may have changed in them.
+func (e *Engine) checkLoss() error {
+	lost := e.log.LostThrough()
+	if lost == 0 || e.o.AcceptLoss || e.idx != nil && lost <= e.watermark() {
+		return nil
+	}
+	return e.lossError(lost)
+}
+
+func (e *Engine) lossError(lost seglog.Sequence) error {
+	var where []error
+	for _, d := range e.log.Damage() {
+		where = append(where, errors.New(d.String()))
+	}
+	return fmt.Errorf("%w: through batch %s: %w", ErrLost, lost, errors.Join(where...))
+}
+
+// settleLoss makes an accepted loss the state that the next Open begins with.
+func (e *Engine) settleLoss() error {
+	if e.log.LostThrough() == 0 || !e.o.AcceptLoss {
+		return nil
+	}
+	return e.idx.Flush()
 }
 
 // copies gives the records that an index has: one that has rotten in the log may
@@ -156,6 +196,9 @@ func (e *Engine) catchUp(ctx context.Context) (err error) {
 	if e.counter, err = gc.NewCounter(e.idx, e.store, e.dedup, e.alive, e.o.Logger); err != nil {
 		return err
 	}
+	if e.o.CountStep > 0 {
+		e.counter.SetStep(e.o.CountStep)
+	}
 	if e.recovery.lost > 0 {
 		if err := e.counter.NoteLossy(); err != nil {
 			return err
@@ -164,8 +207,12 @@ func (e *Engine) catchUp(ctx context.Context) (err error) {
 	for key, seq := range e.counter.Damaged() {
 		e.damage([]byte(key), seq, errOldDamage)
 	}
+	after := e.watermark()
 	if err := e.replay(ctx); err != nil {
 		return err
+	}
+	if lost := e.log.LostThrough(); lost > after && !e.o.AcceptLoss {
+		return e.lossError(lost)
 	}
 	return e.idx.Untrusted()
 }
@@ -284,6 +331,11 @@ func (e *Engine) replay(ctx context.Context) error {
 		e.recovery.batches++
 		b := &gc.Batch{Seq: in.Seq, Hash: in.Hash}
 		if err := e.replayFrames(in, b); err != nil {
+			if unread(err) {
+				// It may well be whole: to leave it out would be to lose it. The
+				// index is built anew, which reads once more.
+				e.idx.MarkUntrusted(err)
+			}
 			return err
 		}
 		for _, r := range in.Records {
@@ -328,6 +380,9 @@ func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
 		return gc.FramePlacements(kind, loc, payload)
 	}
 	for _, f := range in.Frames {
+		if unread(f.Damaged) {
+			return f.Damaged
+		}
 		if f.Damaged != nil {
 			continue
 		}
@@ -336,10 +391,10 @@ func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
 			moves = append(moves, f)
 		case f.Stream != seglog.StreamMoved:
 			p, err := places(f.Loc)
+			if errors.Is(err, seglog.ErrDamaged) && !unread(err) {
+				continue
+			}
 			if err != nil {
-				if errors.Is(err, seglog.ErrDamaged) {
-					continue
-				}
 				return err
 			}
 			b.Placed = append(b.Placed, e.published(p)...)
@@ -347,10 +402,10 @@ func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
 	}
 	for _, f := range moves {
 		_, payload, err := e.log.ReadFrame(f.Loc, nil)
+		if errors.Is(err, seglog.ErrDamaged) && !unread(err) {
+			continue
+		}
 		if err != nil {
-			if errors.Is(err, seglog.ErrDamaged) {
-				continue
-			}
 			return err
 		}
 		victim, frames, err := gc.DecodeMove(payload)
@@ -360,7 +415,7 @@ func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
 		m := gc.Move{Victim: victim}
 		for _, loc := range frames {
 			p, err := places(loc)
-			if errors.Is(err, seglog.ErrDamaged) || errors.Is(err, seglog.ErrSegmentGone) {
+			if errors.Is(err, seglog.ErrDamaged) && !unread(err) || errors.Is(err, seglog.ErrSegmentGone) {
 				continue
 			}
 			if err != nil {
@@ -389,6 +444,7 @@ func noSpace(err error) bool {
 }
 
 func (e *Engine) rebuildOnce(ctx context.Context) error {
+	e.recovery.unread = nil
 	if err := index.Destroy(e.indexOptions()); err != nil {
 		return err
 	}
@@ -401,6 +457,9 @@ func (e *Engine) rebuildOnce(ctx context.Context) error {
 	for f, err := range e.log.Scan(ctx) {
 		if err != nil {
 			return err
+		}
+		if unread(f.Damaged) {
+			f = e.readAgain(f)
 		}
 		if f.Damaged != nil || f.Kind != seglog.KindGroup && f.Kind != seglog.KindNodes {
 			continue
@@ -423,6 +482,9 @@ func (e *Engine) rebuildOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
+	if err := e.checkLoss(); err != nil {
+		return err
+	}
 	if err := e.makeStore(rebuilding{rb}); err != nil {
 		return err
 	}
@@ -430,6 +492,9 @@ func (e *Engine) rebuildOnce(ctx context.Context) error {
 	for _, key := range sortedKeys(newest) {
 		bad := func(id chunk.ID, err error) {
 			e.recovery.bad++
+			if unread(err) {
+				e.recovery.unread = err
+			}
 			e.o.Logger.Error("node can not be read", "node", id.String(), "error", err)
 		}
 		if err := gc.Rebuild(ctx, rb, e.store.In(e.dedup.Of([]byte(key))), []byte(key), newest[key], e.damagedSeq(key), bad); err != nil {
@@ -448,6 +513,33 @@ func (e *Engine) rebuildOnce(ctx context.Context) error {
 	}
 	e.recovery.lost = rb.Stats().Lost
 	return nil
+}
+
+// unread tells whether something counts as damaged only because the file system
+// failed to give it: it may well be whole.
+func unread(damage error) bool {
+	var fe *seglog.FrameError
+	return errors.As(damage, &fe) && fe.Err != nil && !errors.Is(fe.Err, fs.ErrNotExist) && !errors.Is(fe.Err, io.ErrUnexpectedEOF)
+}
+
+// readAgain reads a frame that could not be read, a few times.
+func (e *Engine) readAgain(f seglog.FrameInfo) seglog.FrameInfo {
+	for range 3 {
+		if f.Kind == 0 {
+			break // nothing tells where it begins
+		}
+		time.Sleep(20 * time.Millisecond)
+		kind, payload, err := e.log.ReadFrame(f.Loc, nil)
+		if err == nil {
+			f.Kind, f.Payload, f.Damaged = kind, payload, nil
+			return f
+		}
+		if f.Damaged = err; !unread(err) {
+			return f
+		}
+	}
+	e.recovery.unread = f.Damaged
+	return f
 }
 
 // damagedSeq is the sequence of a canister's newest record if that can not be
@@ -477,6 +569,9 @@ func (e *Engine) newestRecords(ctx context.Context, upTo seglog.Sequence) (map[s
 			err := r.Damaged
 			if err == nil {
 				_, err = record.Decode(r.Payload)
+			}
+			if unread(err) {
+				e.recovery.unread = err
 			}
 			if err != nil {
 				e.damage(r.Key, r.RecordSeq, err)

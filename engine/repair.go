@@ -45,7 +45,7 @@ func Repair(ctx context.Context, dir string, o *Options, ro RepairOptions) (r Re
 	defer func() { err = opError("repair "+dir, CanisterID{}, SnapshotID{}, translate(err)) }()
 	r.Kept = map[uint64]string{}
 	opts := o.withDefaults()
-	opts.NoBackground = true
+	opts.NoBackground, opts.AcceptLoss = true, true
 	segments, index := map[seglog.SegmentID]bool{}, false
 	found, err := survey(ctx, dir, &opts, ro.Verify, func(p Problem) {
 		switch p.Kind {

@@ -197,7 +197,8 @@ func (e *Engine) begin(ctx context.Context, ent *entry) (*operation, error) {
 func (e *Engine) newWriter(ent *entry, pins *chunk.Pins) *chunk.Writer {
 	return e.in(ent.id).NewWriter(chunk.WriterOptions{
 		Codec: e.o.Codec, Pins: pins, NoDedup: e.idx.Untrusted() != nil, Heal: e.counter.Lossy(),
-		Spill: func() (chunk.Spill, error) { return e.log.Spill(seglog.StreamBulk) },
+		Spill:      func() (chunk.Spill, error) { return e.log.Spill(seglog.StreamBulk) },
+		SpillAfter: e.o.BulkAfter,
 	})
 }
 

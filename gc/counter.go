@@ -129,7 +129,8 @@ func NewCounter(idx *index.Index, store *chunk.Store, dedup chunk.DedupDomain, a
 	return c, nil
 }
 
-// SetStep changes how many count changes one atomic step holds, for tests.
+// SetStep changes how many count changes one atomic step holds, before anything
+// is counted.
 func (c *Counter) SetStep(n int) { c.step = n }
 
 // Stats returns the totals.

@@ -81,6 +81,7 @@ func (l *Log) accept(r *root, rec *recovered, batches []*foundBatch) error {
 			Reason: fmt.Sprintf("batches after %s through %s were synced and are lost", end.seq, missing),
 		})
 		rec.keepSpills = true
+		l.noteLost(missing)
 	}
 	if r.last > end.seq {
 		end = link{seq: r.last, hash: r.lastHash}
@@ -126,6 +127,7 @@ func (l *Log) acceptBatch(rec *recovered, end link, prev, b *foundBatch) {
 		}
 		l.addDamage(d)
 		rec.keepSpills = true
+		l.noteLost(b.trailer.previous)
 	}
 	l.addDamage(b.damage()...)
 	if b.trailer == nil || b.before.to > b.before.from {

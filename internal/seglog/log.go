@@ -62,6 +62,7 @@ type Log struct {
 	damage      []Damage
 	damageSeen  map[damageKey]bool
 	damageCount uint64
+	lostThrough Sequence
 
 	found *recovered // by Open, for Start
 
@@ -241,6 +242,22 @@ func (l *Log) addDamage(all ...Damage) {
 		l.damage = append(l.damage, d)
 		l.log.Error("damage", "what", d.String())
 	}
+}
+
+// LostThrough returns the last batch that was synced and of which nothing is
+// left that tells what it changed, as far as was met by Open and by everything
+// read since; 0 is none. Batches that are not whole and still name their records
+// are not meant: those are in Damage only.
+func (l *Log) LostThrough() Sequence {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.lostThrough
+}
+
+func (l *Log) noteLost(seq Sequence) {
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.lostThrough = max(l.lostThrough, seq)
 }
 
 // Damage returns what was found, by Open and by everything read since, to be

@@ -69,6 +69,7 @@ func (l *Log) replaySegment(ctx context.Context, s *segment, after Sequence, fn 
 	lost := func(seq Sequence, hash Hash, reason string, off int64) error {
 		d := Damage{File: s.path, Segment: s.id, Offset: uint32(off), Batch: seq, Reason: reason}
 		l.addDamage(d)
+		l.noteLost(seq)
 		if seq <= after {
 			return nil
 		}
@@ -155,6 +156,9 @@ func (l *Log) batchOf(ctx context.Context, b *foundBatch) (*Batch, error) {
 		if (out.Hash == Hash{}) {
 			out.Hash = l.hashIfLast(b.seq)
 		}
+		if b.mayLackRecords() {
+			l.noteLost(b.seq)
+		}
 	}
 	for _, g := range b.gaps {
 		out.Frames = append(out.Frames, FrameInfo{
@@ -182,6 +186,28 @@ func (l *Log) batchOf(ctx context.Context, b *foundBatch) (*Batch, error) {
 		}
 	}
 	return out, nil
+}
+
+// mayLackRecords tells whether, in a batch without a trailer, more is gone than
+// the trailer: records of which nothing else knows.
+func (b *foundBatch) mayLackRecords() bool {
+	gone := int64(0)
+	for _, g := range b.gaps {
+		gone += g.to - g.from
+	}
+	t := trailer{}
+	for i := range b.frames {
+		if f := &b.frames[i]; f.kind == KindRecord {
+			r, err := decodeRecord(f.rec)
+			if f.err != nil || err != nil {
+				continue // it is named as damaged
+			}
+			t.records = append(t.records, trailerRecord{key: r.key})
+		}
+	}
+	// The least record is as long as two frames' headers; one of them may be the
+	// list of ranges that the batch depends on.
+	return gone > alignUp(int64(headerSize+t.size()))+headerSize
 }
 
 func infoOf(h *header, err error) FrameInfo {

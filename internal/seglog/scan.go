@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"io"
 	"sync"
+	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -32,10 +33,11 @@ type window struct {
 	f     vfs.File
 	limit int64 // nothing is read from here on
 
-	buf   []byte
-	start int64 // of buf in the file
-	bad   []span
-	err   error // why bad is bad
+	buf        []byte
+	start      int64 // of buf in the file
+	bad        []span
+	err        error // why bad is bad
+	impatience int   // reads that were tried again
 }
 
 // view returns the bytes [off, off+n), or fewer where the limit cuts them. They
@@ -98,6 +100,14 @@ func (w *window) forget(off int64) {
 	}
 }
 
+// A sector that can not be read is read again so often, with a pause; of one
+// segment no more than scanPatience times in all.
+const (
+	scanTries    = 3
+	scanPatience = 32
+	scanPause    = 5 * time.Millisecond
+)
+
 func (w *window) read(p []byte, off int64) (int, error) {
 	w.gate.enter()
 	defer w.gate.leave()
@@ -116,6 +126,12 @@ func (w *window) read(p []byte, off int64) (int, error) {
 		piece := p[done:min(done+scanSector, len(p))]
 		at := off + int64(done)
 		n, err := w.f.ReadAt(piece, at)
+		for tries := 0; n < len(piece) && err != nil && !errors.Is(err, io.EOF) && tries < scanTries && w.impatience < scanPatience; tries++ {
+			// What is taken for damage here may be sealed as such.
+			w.impatience++
+			time.Sleep(scanPause)
+			n, err = w.f.ReadAt(piece, at)
+		}
 		if n < len(piece) && errors.Is(err, io.EOF) {
 			w.limit = at + int64(n)
 			return done + n, nil

@@ -4,6 +4,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"slices"
 	"sync"
 	"time"
 
@@ -69,11 +70,18 @@ func (h *file) ReadAt(p []byte, off int64) (int, error) {
 		return 0, err
 	}
 	h.fs.disk.mu.Lock()
-	defer h.fs.disk.mu.Unlock()
-	if n := h.n.readAt(p, off); n < len(p) {
+	n := h.n.readAt(p, off)
+	h.fs.disk.mu.Unlock()
+	h.fs.mu.Lock()
+	change := h.fs.onRead
+	h.fs.mu.Unlock()
+	if change != nil && n > 0 {
+		change(h.name, off, p[:n])
+	}
+	if n < len(p) {
 		return n, io.EOF
 	}
-	return len(p), nil
+	return n, nil
 }
 
 // Write implements vfs.File.
@@ -99,6 +107,13 @@ func (h *file) WriteAt(p []byte, off int64) (int, error) {
 	}
 	if torn {
 		p = p[:len(p)/2]
+	}
+	h.fs.mu.Lock()
+	change := h.fs.onSend
+	h.fs.mu.Unlock()
+	if change != nil {
+		p = slices.Clone(p)
+		change(h.name, off, p)
 	}
 	h.fs.disk.mu.Lock()
 	defer h.fs.disk.mu.Unlock()

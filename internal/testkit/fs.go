@@ -21,6 +21,9 @@ type FS struct {
 	n      int64
 	hook   func(FileOp)
 	faults []*Fault
+	onRead func(name string, off int64, p []byte)
+	onSend func(name string, off int64, p []byte)
+	spared int // above 0 while reads pass
 	dead   bool
 	killAt int64
 }
@@ -50,6 +53,34 @@ func (f *FS) OnOp(hook func(FileOp)) {
 func (f *FS) Inject(faults ...*Fault) {
 	f.mu.Lock()
 	f.faults = faults
+	f.mu.Unlock()
+}
+
+// Spare lets reads pass unharmed until resume is called.
+func (f *FS) Spare() (resume func()) {
+	f.mu.Lock()
+	f.spared++
+	f.mu.Unlock()
+	return func() {
+		f.mu.Lock()
+		f.spared--
+		f.mu.Unlock()
+	}
+}
+
+// OnRead sets what may change the bytes that a read gives, as a disk does that
+// serves another block; nil is nothing. The disk keeps what it has.
+func (f *FS) OnRead(change func(name string, off int64, p []byte)) {
+	f.mu.Lock()
+	f.onRead = change
+	f.mu.Unlock()
+}
+
+// OnWrite sets what may change the bytes on their way to the disk, as memory
+// does that does not hold them; nil is nothing. The writer's are not touched.
+func (f *FS) OnWrite(change func(name string, off int64, p []byte)) {
+	f.mu.Lock()
+	f.onSend = change
 	f.mu.Unlock()
 }
 
@@ -104,6 +135,9 @@ func (f *FS) begin(kind OpKind, name string, size int) (torn bool, err error) {
 	}
 	var fault *Fault
 	for _, t := range f.faults {
+		if f.spared > 0 && kind&Mutating == 0 {
+			break
+		}
 		if t.hit(op) {
 			fault = t
 			break

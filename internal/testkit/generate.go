@@ -39,6 +39,7 @@ var everything = []weight{
 	{BeginUpload, 3},
 	{WriteUpload, 6},
 	{FlushUpload, 3},
+	{Copy, 2},
 	{OpenReader, 3},
 	{CloseReaders, 2},
 	{ReadLive, 2},
@@ -111,7 +112,7 @@ func (g *Generator) Next(m *Model) Op {
 func (g *Generator) finish(_ *Model, o Op) Op {
 	g.clock += int64(1 + g.rng.IntN(1000))
 	o.At, o.Seed = g.clock, g.rng.Uint64()
-	if o.Name != Take && o.Name != BeginUpload {
+	if o.Name != Take && o.Name != BeginUpload && o.Name != Copy {
 		o.Replace = NoSnapshot
 	}
 	return o
@@ -164,6 +165,16 @@ func (g *Generator) draw(m *Model, name OpName) (Op, bool) {
 			return o, false
 		}
 		o.Host = g.host()
+	case Copy:
+		o.From = g.rng.IntN(len(m.Canisters))
+		o.Replace = g.replaced(m, c)
+		var ok bool
+		if o.Local, ok = g.snapshot(m.Canisters[o.From]); !ok {
+			return o, false
+		}
+		if at := m.Canisters[o.From].Find(o.Local); at >= 0 && m.Canisters[o.From].Snapshots[at].State.Logical() > 16<<20 {
+			return o, false // zeros, most of it
+		}
 	case BeginUpload:
 		o.Replace = g.replaced(m, c)
 		o.Host = g.host()

@@ -283,3 +283,12 @@ func (m *Model) Pages(apart bool) int {
 	}
 	return len(ids)
 }
+
+// Snapshots is how many there are.
+func (m *Model) Snapshots() int {
+	n := 0
+	for _, c := range m.Canisters {
+		n += len(c.Snapshots)
+	}
+	return n
+}

@@ -22,6 +22,7 @@ const (
 	BeginUpload  OpName = "begin-upload"  // of a snapshot
 	WriteUpload  OpName = "write-upload"  //
 	FlushUpload  OpName = "flush-upload"  //
+	Copy         OpName = "copy"          // a snapshot, out of the store and in again as an upload
 	OpenReader   OpName = "open-reader"   // of a snapshot, and hold it
 	CloseReaders OpName = "close-readers" // after reading all of them
 	ReadLive     OpName = "read-live"     // and compare
@@ -43,6 +44,15 @@ type Span struct {
 	Off     uint64
 	Len     int
 	Content Content
+	Data    []byte // instead of the content, when not nil
+}
+
+// Bytes are those of the span.
+func (s Span) Bytes() []byte {
+	if s.Data != nil {
+		return s.Data[:s.Len]
+	}
+	return s.Content.Bytes(s.Len)
 }
 
 // Op is one operation. What a field means depends on the name.
@@ -84,7 +94,7 @@ func (o Op) String() string {
 	}
 	fmt.Fprintf(&b, " c%d", o.C)
 	switch o.Name {
-	case Load:
+	case Load, Copy:
 		fmt.Fprintf(&b, " from c%d/%d", o.From, o.Local)
 	case Delete, OpenReader, WriteUpload, FlushUpload:
 		fmt.Fprintf(&b, "/%d", o.Local)
@@ -95,7 +105,7 @@ func (o Op) String() string {
 	case BeginUpload:
 		fmt.Fprintf(&b, " %v", o.Sizes)
 	}
-	if o.Replace != NoSnapshot && (o.Name == Take || o.Name == BeginUpload) {
+	if o.Replace != NoSnapshot && (o.Name == Take || o.Name == BeginUpload || o.Name == Copy) {
 		fmt.Fprintf(&b, " replace %d", o.Replace)
 	}
 	if o.Name == Write || o.Name == WriteUpload {
@@ -166,7 +176,7 @@ func (m *Model) Apply(o Op) Outcome {
 			if im == nil || s.Off+uint64(s.Len) > im.Size {
 				return refuse(Invalid)
 			}
-			im = im.with(s.Content.Bytes(s.Len), s.Off)
+			im = im.with(s.Bytes(), s.Off)
 		}
 		c.Live = c.Live.with(o.Section, im)
 	case Resize:
@@ -210,6 +220,26 @@ func (m *Model) Apply(o Op) Outcome {
 		if o.Host != nil {
 			c.Host = o.Host
 		}
+	case Copy:
+		src := m.Canisters[o.From]
+		if at = src.Find(o.Local); !src.Exists || at < 0 {
+			return refuse(NotFound)
+		}
+		if r := m.admit(c, o.Replace); r != OK {
+			return refuse(r)
+		}
+		// Begun and not filled, it is there already.
+		st := src.Snapshots[at].State
+		empty := State{Version: st.Version}
+		for sec, im := range st.Sections {
+			empty = empty.with(sec, (*Image)(nil).resized(im.Size))
+		}
+		c.Snapshots = append(c.Snapshots, Snapshot{Local: c.Next, TakenAt: o.At, Upload: true, Mutable: true, State: empty, Pending: empty})
+		c.Next++
+		full, f := n.edit(o.C)
+		last := &f.Snapshots[len(f.Snapshots)-1]
+		last.State, last.Pending = st, st
+		return Outcome{Next: full, Between: []*Model{n}}
 	case WriteUpload, FlushUpload:
 		if at < 0 {
 			return refuse(NotFound)
@@ -230,7 +260,7 @@ func (m *Model) Apply(o Op) Outcome {
 			if sp.Off+uint64(sp.Len) > im.Size {
 				return refuse(Invalid)
 			}
-			im = im.with(sp.Content.Bytes(sp.Len), sp.Off)
+			im = im.with(sp.Bytes(), sp.Off)
 		}
 		s.Pending = s.Pending.with(o.Section, im)
 	case Load:

@@ -72,6 +72,22 @@ func (p *Progress) Update(done, total int64) {
 	p.draw(line(p.label, done, total, done-oldest.done, now.Sub(oldest.at)))
 }
 
+// Show draws a line of the caller's making instead, as often as Update does.
+func (p *Progress) Show(text string) {
+	if p == nil {
+		return
+	}
+	p.mu.Lock()
+	defer p.mu.Unlock()
+	now := p.now()
+	if now.Sub(p.ring[p.drawn%samples].at) < drawEvery {
+		return
+	}
+	p.drawn++
+	p.ring[p.drawn%samples] = sample{at: now}
+	p.draw(text)
+}
+
 // Clear takes the line off the screen, before other output and at the end.
 func (p *Progress) Clear() {
 	if p == nil {

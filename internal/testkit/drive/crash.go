@@ -28,19 +28,26 @@ type Point struct {
 // Catch takes the disk as a power loss at this moment would leave it. It may be
 // called from a hook of the file system.
 func (r *Run) Catch(rng *rand.Rand, where string) *Point {
+	return r.CatchKeeping(keepPercent(rng), rng, where)
+}
+
+// CatchKeeping is Catch with so many percent kept of what was not synced.
+func (r *Run) CatchKeeping(keep int, rng *rand.Rand, where string) *Point {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	keep := keepPercent(rng)
 	return &Point{
 		Config: r.Config, Seed: rng.Uint64(), Disk: r.Disk.Crash(keep, rng), Allowed: r.allowed, Proved: r.proved,
 		Where: fmt.Sprintf("%s, %d%% of the unsynced kept", where, keep), Ops: slices.Clone(r.Ops), Level: 1,
 	}
 }
 
-// Recheck limits what Check goes on to do.
+// Recheck limits what Check goes on to do, and counts what it did.
 type Recheck struct {
-	Levels int // of crashes during recovery
-	Checks int // how many points were checked, out
+	Levels int   // of crashes during recovery
+	Least  Depth // of the first check; some are deeper
+	// Checks is how many points were checked, Acknowledged how many snapshots
+	// were held against the model in all.
+	Checks, Acknowledged int
 }
 
 // Check opens what the crash left and holds it against the model, works with
@@ -87,7 +94,7 @@ func (p *Point) check(ctx context.Context, rc *Recheck) error {
 			}
 		})
 	}
-	if err := p.work(ctx, r, rng); err != nil {
+	if err := p.work(ctx, r, rng, rc); err != nil {
 		return fmt.Errorf("%w\n%s", err, r.History())
 	}
 	if next == nil {
@@ -97,7 +104,7 @@ func (p *Point) check(ctx context.Context, rc *Recheck) error {
 }
 
 // work opens the store, checks it, plays a few operations and checks again.
-func (p *Point) work(ctx context.Context, r *Run, rng *rand.Rand) (err error) {
+func (p *Point) work(ctx context.Context, r *Run, rng *rand.Rand, rc *Recheck) (err error) {
 	defer func() {
 		cerr := r.Close()
 		if err == nil {
@@ -107,12 +114,13 @@ func (p *Point) work(ctx context.Context, r *Run, rng *rand.Rand) (err error) {
 	if err := r.Open(); err != nil {
 		return err
 	}
-	depth := Look
+	rc.Acknowledged += r.M.Snapshots()
+	depth := rc.Least
 	switch n := rng.IntN(16); {
 	case n == 0:
 		depth = Rebuild
 	case n < 4:
-		depth = Collect
+		depth = max(depth, Collect)
 	}
 	if err := r.Check(ctx, depth); err != nil {
 		return err

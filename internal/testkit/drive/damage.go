@@ -4,14 +4,29 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/snapstore/snapstore/engine"
 	"github.com/snapstore/snapstore/internal/testkit"
 )
 
-// Degraded counts what a damaged store can not give any more.
+// Degraded is what a damaged store can not give any more.
 type Degraded struct {
 	Canisters, Snapshots, Heads int
+	Names                       []string // of all of them: "c1", "c1/0", "c1/head"
+	Errors                      []error  // how reading them failed
+}
+
+// None tells whether the store gives everything.
+func (d Degraded) None() bool { return len(d.Names) == 0 }
+
+// Equal compares what is degraded, whatever the errors say.
+func (d Degraded) Equal(o Degraded) bool { return slices.Equal(d.Names, o.Names) }
+
+func (d *Degraded) add(count *int, err error, format string, args ...any) {
+	*count++
+	d.Names = append(d.Names, fmt.Sprintf(format, args...))
+	d.Errors = append(d.Errors, err)
 }
 
 // CompareDamaged opens a store that was damaged. What it gives must be right,
@@ -32,6 +47,9 @@ func (r *Run) CompareDamaged() (d Degraded, opened bool, err error) {
 		return d, false, nil
 	}
 	defer func() {
+		if err != nil {
+			err = fmt.Errorf("%w; the log knows of %v", err, r.E.Log().Damage())
+		}
 		err = errors.Join(err, r.Close())
 	}()
 	have := map[engine.CanisterID]engine.CanisterInfo{}
@@ -46,12 +64,12 @@ func (r *Run) CompareDamaged() (d Degraded, opened bool, err error) {
 		delete(have, Canister(i))
 		switch {
 		case !c.Exists && ok && !info.Damaged:
-			return d, true, fmt.Errorf("canister c%d came back", i)
+			return d, true, finding(Silent, 1, fmt.Errorf("canister c%d came back", i))
 		case !c.Exists:
 		case !ok:
-			return d, true, fmt.Errorf("canister c%d is missing without a word", i)
+			return d, true, finding(Silent, len(c.Snapshots), fmt.Errorf("canister c%d is missing without a word", i))
 		case info.Damaged:
-			d.Canisters++
+			d.add(&d.Canisters, engine.ErrDamaged, "c%d", i)
 		default:
 			if err := r.compareDamaged(i, c, &d); err != nil {
 				return d, true, fmt.Errorf("canister c%d: %w", i, err)
@@ -71,7 +89,7 @@ func (r *Run) compareDamaged(i int, c *testkit.Canister, d *Degraded) error {
 			return err
 		}
 		if n == len(c.Snapshots) || have.ID.Local != c.Snapshots[n].Local {
-			return fmt.Errorf("snapshot %v should not be there", have.ID)
+			return finding(Silent, 1, fmt.Errorf("snapshot %v should not be there", have.ID))
 		}
 		w := c.Snapshots[n]
 		n++
@@ -84,26 +102,30 @@ func (r *Run) compareDamaged(i int, c *testkit.Canister, d *Degraded) error {
 			return compareSnapshot(s, w.State, r.roots)
 		}()
 		if named(err) {
-			d.Snapshots++
+			d.add(&d.Snapshots, err, "c%d/%d", i, w.Local)
 		} else if err != nil {
 			return fmt.Errorf("snapshot %d: %w", w.Local, err)
 		}
 	}
 	if n != len(c.Snapshots) {
-		return fmt.Errorf("%d snapshots of %d are missing without a word", len(c.Snapshots)-n, len(c.Snapshots))
+		return finding(Silent, len(c.Snapshots)-n, fmt.Errorf("%d snapshots of %d are missing without a word", len(c.Snapshots)-n, len(c.Snapshots)))
 	}
 	handle, err := r.E.Canister(Canister(i))
 	if err == nil {
-		err = r.compareMemory(handle, c.Head)
+		// Where the state can not be read, every section says so.
+		if _, err = handle.Memory(engine.WasmMemory); err == nil {
+			err = r.compareMemory(handle, c.Head)
+		}
 	}
 	if named(err) {
-		d.Heads++
+		d.add(&d.Heads, err, "c%d/head", i)
 		return nil
 	}
 	return err
 }
 
-// named tells whether an error says that there is damage, and where.
+// named tells whether an error says that there is damage, and where, or that the
+// store is older than it must be.
 func named(err error) bool {
-	return errors.Is(err, engine.ErrCorrupt) || errors.Is(err, engine.ErrDamaged)
+	return errors.Is(err, engine.ErrCorrupt) || errors.Is(err, engine.ErrDamaged) || errors.Is(err, engine.ErrRolledBack)
 }

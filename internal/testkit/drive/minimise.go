@@ -9,19 +9,27 @@ import (
 
 // Minimise looks for fewer operations that fail too, trying each shorter
 // history a few times, since what runs in the background is not of the seed.
-// Any part of a history is a history: operations on what is not there are
-// refused, and the model knows that. It returns what is left and how it fails;
-// nothing when the whole does not fail any more.
+// It returns what is left and how it fails; nothing when the whole does not
+// fail any more.
 func Minimise(ctx context.Context, cfg Config, ops []testkit.Op, tries int) ([]testkit.Op, error) {
+	return MinimiseFor(ctx, ops, tries, func(ops []testkit.Op) error {
+		r, err := New(cfg)
+		if err != nil {
+			return err
+		}
+		err = r.Play(ctx, slices.Values(ops), Look)
+		_ = r.Close() // the history has failed or not; that is all that counts
+		return err
+	})
+}
+
+// MinimiseFor is Minimise for whatever is done with a history. Any part of a
+// history is a history: operations on what is not there are refused, and the
+// model knows that.
+func MinimiseFor(ctx context.Context, ops []testkit.Op, tries int, play func([]testkit.Op) error) ([]testkit.Op, error) {
 	fails := func(ops []testkit.Op) error {
 		for range tries {
-			r, err := New(cfg)
-			if err != nil {
-				return err
-			}
-			err = r.Play(ctx, slices.Values(ops), Look)
-			_ = r.Close() // the history has failed or not; that is all that counts
-			if err != nil {
+			if err := play(ops); err != nil && ctx.Err() == nil {
 				return err
 			}
 		}

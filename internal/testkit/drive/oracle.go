@@ -38,7 +38,7 @@ func (r *Run) compareDurable(m *testkit.Model) error {
 		}
 		i, ok := want[info.ID]
 		if !ok {
-			return fmt.Errorf("canister %v should not be there", info.ID)
+			return finding(Silent, 1, fmt.Errorf("canister %v should not be there", info.ID))
 		}
 		delete(want, info.ID)
 		if err := r.compareCanister(i, m.Canisters[i], info); err != nil {
@@ -48,7 +48,11 @@ func (r *Run) compareDurable(m *testkit.Model) error {
 		logical += info.SnapshotsLogical
 	}
 	if len(want) > 0 {
-		return fmt.Errorf("canisters are missing: %v", want)
+		n := 0
+		for _, i := range want {
+			n += len(m.Canisters[i].Snapshots)
+		}
+		return finding(Lost, n, fmt.Errorf("canisters are missing: %v", want))
 	}
 	if st := r.E.Stats(); st.Snapshots != snapshots || st.LogicalBytes != logical || st.DamagedCanisters != 0 {
 		return fmt.Errorf("statistics tell %d snapshots of %d bytes, %d damaged; want %d of %d", st.Snapshots, st.LogicalBytes, st.DamagedCanisters, snapshots, logical)
@@ -84,7 +88,7 @@ func (r *Run) compareCanister(i int, c *testkit.Canister, info engine.CanisterIn
 			return err
 		}
 		if n == len(c.Snapshots) {
-			return fmt.Errorf("snapshot %v should not be there", have.ID)
+			return finding(Silent, 1, fmt.Errorf("snapshot %v should not be there", have.ID))
 		}
 		w := c.Snapshots[n]
 		n++
@@ -94,8 +98,8 @@ func (r *Run) compareCanister(i int, c *testkit.Canister, info engine.CanisterIn
 		}
 		if have.ID != SnapshotID(i, w.Local) || have.Size != w.State.Logical() || have.TakenAt.UnixNano() != w.TakenAt ||
 			have.Source.String() != source || have.Mutable != w.Mutable {
-			return fmt.Errorf("snapshot %d is listed as %+v, want local %d, %d bytes, %s at %d, mutable %t",
-				n-1, have, w.Local, w.State.Logical(), source, w.TakenAt, w.Mutable)
+			return finding(Lost, 1, fmt.Errorf("snapshot %d is listed as %+v, want local %d, %d bytes, %s at %d, mutable %t",
+				n-1, have, w.Local, w.State.Logical(), source, w.TakenAt, w.Mutable))
 		}
 		logical += have.Size
 		s, err := r.E.Snapshot(context.Background(), have.ID)
@@ -104,12 +108,15 @@ func (r *Run) compareCanister(i int, c *testkit.Canister, info engine.CanisterIn
 		}
 		err = compareSnapshot(s, w.State, r.roots)
 		s.Close()
+		if named(err) {
+			return finding(Lost, 1, fmt.Errorf("snapshot %d: %w", w.Local, err))
+		}
 		if err != nil {
 			return fmt.Errorf("snapshot %d: %w", w.Local, err)
 		}
 	}
 	if n != len(c.Snapshots) {
-		return fmt.Errorf("%d snapshots, want %d", n, len(c.Snapshots))
+		return finding(Lost, len(c.Snapshots)-n, fmt.Errorf("%d snapshots, want %d", n, len(c.Snapshots)))
 	}
 	if info.Snapshots != n || info.SnapshotsLogical != logical {
 		return fmt.Errorf("%d snapshots of %d bytes are told, want %d of %d", info.Snapshots, info.SnapshotsLogical, n, logical)
@@ -192,7 +199,7 @@ func equal(got []byte, im *testkit.Image) error {
 	for got[i] == want[i] {
 		i++
 	}
-	return fmt.Errorf("differs first at byte %d, page %d: %#x, want %#x", i, i/testkit.PageSize, got[i], want[i])
+	return finding(Silent, 1, fmt.Errorf("differs first at byte %d, page %d: %#x, want %#x", i, i/testkit.PageSize, got[i], want[i]))
 }
 
 // places gives where to look in a large section.
@@ -227,7 +234,7 @@ func compareAt(r io.ReaderAt, im *testkit.Image) error {
 		want := make([]byte, len(p))
 		im.ReadAt(want, off)
 		if !bytes.Equal(p, want) {
-			return fmt.Errorf("page %d differs", page)
+			return finding(Silent, 1, fmt.Errorf("page %d differs", page))
 		}
 	}
 	return nil
@@ -312,7 +319,14 @@ func (r *Run) verify(ctx context.Context) error {
 		if err != nil {
 			return fmt.Errorf("verify: %w", err)
 		}
-		if found = append(found, fmt.Errorf("verify: %+v", p)); len(found) == 5 {
+		err := fmt.Errorf("verify: %+v", p)
+		switch p.Kind {
+		case engine.ProblemLeak:
+			err = finding(Leaked, testkit.PageSize, err)
+		case engine.ProblemMissing, engine.ProblemNode, engine.ProblemPage:
+			err = finding(FreedEarly, 1, err)
+		}
+		if found = append(found, err); len(found) == 5 {
 			break
 		}
 	}
@@ -343,8 +357,11 @@ func (r *Run) CheckGC(ctx context.Context) error {
 	if u.Limbo != 0 || u.Lost != 0 {
 		return fmt.Errorf("after gc: %+v", u)
 	}
-	if want := uint64(r.M.Pages(r.E.DedupDomain() == engine.DedupCanister)); u.Pages != want {
-		return fmt.Errorf("after gc %d pages are stored, want %d", u.Pages, want)
+	switch want := uint64(r.M.Pages(r.E.DedupDomain() == engine.DedupCanister)); {
+	case u.Pages > want:
+		return finding(Leaked, int(u.Pages-want)*testkit.PageSize, fmt.Errorf("after gc %d pages are stored, want %d", u.Pages, want))
+	case u.Pages < want:
+		return finding(FreedEarly, int(want-u.Pages), fmt.Errorf("after gc %d pages are stored, want %d", u.Pages, want))
 	}
 	return r.checkSize(st)
 }
@@ -358,7 +375,7 @@ func (r *Run) checkSize(st engine.Stats) error {
 	}
 	bound := int64(float64(st.LiveBytes)/below) + 40*(r.options.SegmentSize/8)
 	if st.LogBytes > bound {
-		return fmt.Errorf("after gc the log has %d bytes with %d live, bound %d", st.LogBytes, st.LiveBytes, bound)
+		return finding(Leaked, int(st.LogBytes-bound), fmt.Errorf("after gc the log has %d bytes with %d live, bound %d", st.LogBytes, st.LiveBytes, bound))
 	}
 	return nil
 }
@@ -377,7 +394,7 @@ func (r *Run) CheckRebuild(ctx context.Context) error {
 			if r.Options != nil {
 				r.Options(o)
 			}
-			o.RebuildIndex, o.NoBackground, o.IdleSync = true, true, -1
+			o.RebuildIndex, o.NoBackground, o.IdleSync, o.ScrubEvery = true, true, -1, 0
 		}
 		if err := c.rebuilt(ctx, &dumps[i]); err != nil {
 			return fmt.Errorf("rebuild: %w", err)

@@ -70,7 +70,7 @@ func (r *Run) play(ctx context.Context, o testkit.Op) error {
 			return writeLent(ctx, m, o.Spans)
 		}
 		for _, s := range o.Spans {
-			if _, err := m.WriteAt(s.Content.Bytes(s.Len), int64(s.Off)); err != nil {
+			if _, err := m.WriteAt(s.Bytes(), int64(s.Off)); err != nil {
 				return err
 			}
 		}
@@ -97,6 +97,8 @@ func (r *Run) play(ctx context.Context, o testkit.Op) error {
 	case testkit.Load:
 		_, err := c.Load(ctx, SnapshotID(o.From, o.Local), engine.LoadOptions{FromOtherCanister: o.From != o.C, Host: o.Host})
 		return err
+	case testkit.Copy:
+		return r.copy(ctx, c, o)
 	case testkit.BeginUpload, testkit.WriteUpload, testkit.FlushUpload:
 		return r.upload(ctx, c, o)
 	}
@@ -114,7 +116,7 @@ func writeLent(ctx context.Context, m *engine.Memory, spans []testkit.Span) erro
 	}
 	mem := b.Bytes()
 	for _, s := range spans {
-		copy(mem[s.Off:], s.Content.Bytes(s.Len))
+		copy(mem[s.Off:], s.Bytes())
 	}
 	return b.Release()
 }
@@ -171,7 +173,7 @@ func (r *Run) upload(ctx context.Context, c *engine.Canister, o testkit.Op) erro
 		return err
 	}
 	for _, s := range o.Spans {
-		if _, err := u.WriteAt(Section(o.Section), s.Content.Bytes(s.Len), int64(s.Off)); err != nil {
+		if _, err := u.WriteAt(Section(o.Section), s.Bytes(), int64(s.Off)); err != nil {
 			return err
 		}
 	}
