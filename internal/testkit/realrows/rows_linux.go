@@ -1,0 +1,19 @@
+package realrows
+
+import (
+	"context"
+
+	"github.com/snapstore/snapstore/internal/testkit/matrix"
+)
+
+// systemRows are the rows for which a Linux system is needed.
+func systemRows() []matrix.Row {
+	return []matrix.Row{powerRow()}
+}
+
+// systemParts are what workers of those rows play.
+func systemParts() map[string]part {
+	return map[string]part{
+		"power": {1, func(ctx context.Context, args []string) error { return inMachine(ctx, args[0]) }},
+	}
+}
