@@ -7,6 +7,7 @@ import (
 
 	"golang.org/x/sync/errgroup"
 
+	"github.com/snapstore/snapstore/internal/failpoint"
 	"github.com/snapstore/snapstore/internal/index"
 )
 
@@ -110,6 +111,7 @@ func (s *Store) Meet(p *Pins, ids []ID, met []bool) error {
 	if len(met) != len(ids) {
 		return fmt.Errorf("chunk: meet %d ids, %d answers", len(ids), len(met))
 	}
+	failpoint.At(failpoint.Meet, "")
 	var held, ask []int // pinned; of those, what only the index can know
 	for i, id := range ids {
 		if met[i] = id.IsZero(); met[i] {
@@ -130,7 +132,9 @@ func (s *Store) Meet(p *Pins, ids []ID, met []bool) error {
 		}
 		st.mu.Unlock()
 	}
+	failpoint.At(failpoint.Pinned, "")
 	err := s.ask(ids, met, ask)
+	failpoint.At(failpoint.Asked, "")
 	kept := make([]ID, 0, len(held))
 	for _, i := range held {
 		if err == nil && met[i] {
@@ -240,5 +244,8 @@ func (s *Store) Destroy(ids []ID, remove func([]ID) error) error {
 			st.mu.Unlock()
 		}
 	}()
-	return remove(slices.Clone(dying))
+	failpoint.At(failpoint.Destroy, "")
+	err := remove(slices.Clone(dying))
+	failpoint.At(failpoint.Destroyed, "")
+	return err
 }

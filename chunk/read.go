@@ -6,6 +6,7 @@ import (
 	"errors"
 	"fmt"
 
+	"github.com/snapstore/snapstore/internal/failpoint"
 	"github.com/snapstore/snapstore/internal/index"
 	"github.com/snapstore/snapstore/internal/seglog"
 )
@@ -25,6 +26,7 @@ func (s *Store) find(id ID, node bool, try func(index.Location) error) error {
 		if err != nil {
 			return err
 		}
+		failpoint.At(failpoint.Located, "")
 		switch err = try(at); {
 		case err == nil:
 			return nil

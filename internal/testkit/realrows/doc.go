@@ -22,6 +22,7 @@ import (
 func Rows() []matrix.Row {
 	return append([]matrix.Row{
 		killRow(),
+		ordersRow(),
 	}, systemRows()...)
 }
 

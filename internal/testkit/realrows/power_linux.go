@@ -77,7 +77,9 @@ type machine struct {
 	Mount   string   `json:"mount"`
 	Result  string   `json:"result"` // a file, to be written line by line
 	Scratch string   `json:"scratch"`
-	Waits   []int    `json:"waits"` // before each cut, milliseconds
+	// Acks are how many operations of a session are acknowledged before the
+	// power goes, if that does not take too long.
+	Acks []int `json:"acks"`
 }
 
 // cut is what the machine tells of a power cut.
@@ -104,7 +106,7 @@ func power(ctx context.Context, env *matrix.Env, index int64, l lie) (sum matrix
 	}
 	rng := env.Rand("power", index)
 	for range cutsOfACase {
-		m.Waits = append(m.Waits, 300+rng.IntN(1700))
+		m.Acks = append(m.Acks, 3+rng.IntN(80))
 	}
 	if err := os.MkdirAll(m.Mount, 0o700); err != nil {
 		return sum, err
@@ -214,8 +216,8 @@ func inMachine(ctx context.Context, file string) error {
 		tell(cut{Error: err.Error()})
 		return err
 	}
-	for _, wait := range m.Waits {
-		c, err := m.cut(ctx, time.Duration(wait)*time.Millisecond)
+	for _, acks := range m.Acks {
+		c, err := m.cut(ctx, acks)
 		if err != nil {
 			c.Error = err.Error()
 		}
@@ -289,8 +291,11 @@ func (m *machine) become(dropping bool) error {
 	return nil
 }
 
+// longest a session goes on when nothing much is acknowledged.
+const longest = 10 * time.Second
+
 // cut lets a worker live, cuts the power, and looks at what is left.
-func (m *machine) cut(ctx context.Context, wait time.Duration) (c cut, err error) {
+func (m *machine) cut(ctx context.Context, acks int) (c cut, err error) {
 	p := &m.Plan
 	file := filepath.Join(m.Scratch, "plan")
 	if err := p.save(file); err != nil {
@@ -310,20 +315,23 @@ func (m *machine) cut(ctx context.Context, wait time.Duration) (c cut, err error
 		_ = worker.Wait()
 		return out.String()
 	}
-	for began := time.Now(); ; time.Sleep(5 * time.Millisecond) {
+	var opened time.Time
+	for began := time.Now(); ; time.Sleep(20 * time.Millisecond) {
 		said, err := p.readJournal()
 		if err != nil {
 			kill()
 			return c, err
 		}
-		if said.opened {
+		if said.opened && opened.IsZero() {
+			opened = time.Now()
+		}
+		if said.durable >= acks || said.opened && time.Since(opened) > longest {
 			break
 		}
 		if time.Since(began) > patience {
 			return c, fmt.Errorf("the worker does not open the store: %s", kill())
 		}
 	}
-	time.Sleep(wait)
 	// From the stop on it acknowledges nothing: what the device drops then was
 	// never said to be there.
 	if err := worker.Process.Signal(syscall.SIGSTOP); err != nil {

@@ -31,6 +31,7 @@ type part struct {
 func worker(args []string, complaints io.Writer) int {
 	parts := systemParts()
 	parts["play"] = part{1, func(ctx context.Context, args []string) error { return play(ctx, args[0]) }}
+	parts["orders"] = part{3, playOrders}
 	if len(args) == 0 || parts[args[0]].run == nil || len(args)-1 != parts[args[0]].args {
 		fmt.Fprintf(complaints, "worker: %q is no part with these arguments\n", args)
 		return 2
