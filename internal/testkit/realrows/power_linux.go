@@ -112,7 +112,7 @@ func power(ctx context.Context, env *matrix.Env, index int64, l lie) (sum matrix
 		return sum, err
 	}
 	disk := filepath.Join(env.Dir, "disk")
-	if err := makeDisk(ctx, disk, m.Kind); err != nil {
+	if err := makeDisk(ctx, disk, m.Kind, diskSize); err != nil {
 		return sum, err
 	}
 	said, err := m.boot(ctx, env, disk)
@@ -130,12 +130,12 @@ func power(ctx context.Context, env *matrix.Env, index int64, l lie) (sum matrix
 	return sum, nil
 }
 
-func makeDisk(ctx context.Context, file, kind string) error {
+func makeDisk(ctx context.Context, file, kind string, size int64) error {
 	f, err := os.Create(file)
 	if err != nil {
 		return err
 	}
-	if err := errors.Join(f.Truncate(diskSize), f.Close()); err != nil {
+	if err := errors.Join(f.Truncate(size), f.Close()); err != nil {
 		return err
 	}
 	args := map[string][]string{
