@@ -23,6 +23,8 @@ func Rows() []matrix.Row {
 	return append([]matrix.Row{
 		killRow(),
 		ordersRow(),
+		slowRow(),
+		parallelRow(),
 	}, systemRows()...)
 }
 
