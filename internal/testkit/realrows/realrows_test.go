@@ -39,6 +39,7 @@ func env(t *testing.T) *matrix.Env {
 func TestRows(t *testing.T) {
 	for _, row := range Rows() {
 		t.Run(row.Name, func(t *testing.T) {
+			t.Parallel()
 			n := row.Fast
 			if os.Getenv("SNAPSTORE_FULL") != "" {
 				n = row.Full
@@ -66,7 +67,8 @@ func TestRows(t *testing.T) {
 	}
 }
 
-// TestRowsFail: the rows find a worker that is wrong on purpose.
+// TestKillFindsAnEarlyAcknowledgement: the row finds a worker that is wrong on
+// purpose.
 func TestKillFindsAnEarlyAcknowledgement(t *testing.T) {
 	for i := range int64(20) {
 		if tally, err := kills(context.Background(), env(t), i, early); err != nil {

@@ -205,7 +205,7 @@ func (s *stage) whileStalled(region *engine.Borrow) error {
 	}
 	page := make([]byte, testkit.PageSize)
 	for i := range pagesEach {
-		p := (testkit.Content(6001 + i)).Bytes(testkit.PageSize)
+		p := testkit.Content(6001 + i).Bytes(testkit.PageSize)
 		if _, err := m.WriteAt(p, int64(i)*testkit.PageSize); err != nil {
 			return fmt.Errorf("write: %w", err)
 		}
