@@ -7,6 +7,8 @@ import (
 	"sync"
 
 	"golang.org/x/sync/errgroup"
+
+	"github.com/snapstore/snapstore/internal/failpoint"
 )
 
 // A take that meets an ID in the store writes a reference to it instead of its
@@ -113,6 +115,7 @@ func (s *shared) meet(p *Pins, ids []Key, met []bool) error {
 	if len(met) != len(ids) {
 		return fmt.Errorf("chunk: meet %d ids, %d answers", len(ids), len(met))
 	}
+	failpoint.At(failpoint.Meet, "")
 	var held, ask []int // pinned; of those, what only the index can know
 	for i, id := range ids {
 		if met[i] = id == (Key{}); met[i] {
@@ -133,7 +136,9 @@ func (s *shared) meet(p *Pins, ids []Key, met []bool) error {
 		}
 		st.mu.Unlock()
 	}
+	failpoint.At(failpoint.Pinned, "")
 	err := s.ask(ids, met, ask)
+	failpoint.At(failpoint.Asked, "")
 	kept := make([]Key, 0, len(held))
 	for _, i := range held {
 		if err == nil && met[i] {
@@ -243,5 +248,8 @@ func (s *shared) Destroy(ids []Key, remove func([]Key) error) error {
 			st.mu.Unlock()
 		}
 	}()
-	return remove(slices.Clone(dying))
+	failpoint.At(failpoint.Destroy, "")
+	err := remove(slices.Clone(dying))
+	failpoint.At(failpoint.Destroyed, "")
+	return err
 }

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"math/bits"
 
+	"github.com/snapstore/snapstore/internal/failpoint"
 	"github.com/snapstore/snapstore/internal/index"
 	"github.com/snapstore/snapstore/internal/seglog"
 )
@@ -26,6 +27,7 @@ func (s *Store) find(id ID, node bool, try func(index.Location) error) error {
 		if err != nil {
 			return err
 		}
+		failpoint.At(failpoint.Located, "")
 		switch err = try(at); {
 		case err == nil:
 			return nil

@@ -6,6 +6,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/snapstore/snapstore/internal/failpoint"
 	"github.com/snapstore/snapstore/internal/index"
 )
 
@@ -177,6 +178,7 @@ func (p *plan) work(ctx context.Context) {
 				return
 			}
 			at, err := p.s.locate(id)
+			failpoint.At(failpoint.Located, "")
 			if err == nil && p.claim(at) {
 				err = p.fill(at, payload, raw)
 			}

@@ -9,6 +9,7 @@ import (
 
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/gc"
+	"github.com/snapstore/snapstore/internal/failpoint"
 	"github.com/snapstore/snapstore/internal/index"
 	"github.com/snapstore/snapstore/internal/osfs"
 	"github.com/snapstore/snapstore/internal/record"
@@ -52,6 +53,9 @@ func (e *Engine) commit(ctx context.Context, c *change, reserve bool) (seglog.Se
 		if req.Frames, req.Ranges, err = c.writer.Finish(); err != nil {
 			return fail(err)
 		}
+	}
+	if failpoint.Enabled {
+		failpoint.At(failpoint.Commit, string(c.ent.id.Bytes()))
 	}
 	seq, err := e.log.Commit(ctx, req)
 	if err != nil {

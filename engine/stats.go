@@ -70,6 +70,10 @@ type Stats struct {
 	LostChunks   uint64 `json:"lost_chunks"`
 	BytesWritten uint64 `json:"bytes_written"`
 	Syncs        uint64 `json:"syncs"`
+	// SyncingSeconds is how long the oldest sync under way has taken, 0 if there
+	// is none; SlowestSyncSeconds the longest that any took, with that.
+	SyncingSeconds     float64 `json:"syncing_seconds"`
+	SlowestSyncSeconds float64 `json:"slowest_sync_seconds"`
 
 	GC gc.Report `json:"gc"`
 }
@@ -120,6 +124,7 @@ func (e *Engine) Stats() Stats {
 	l := e.log.Stats()
 	s.Segments, s.Epoch, s.Sequence = l.Segments, uint64(l.Epoch), uint64(l.LastSequence)
 	s.LogDamage, s.Quarantined, s.Syncs = l.DamageCount, l.QuarantinedBytes, l.Syncs
+	s.SyncingSeconds, s.SlowestSyncSeconds = l.Syncing.Seconds(), l.SlowestSync.Seconds()
 	s.BytesWritten = l.CommitBytes + l.BulkBytes + l.MovedBytes
 	s.IndexBytes = int64(e.idx.Metrics().DiskBytes)
 	s.DurableIndex = e.idx.DurableWatermark()

@@ -8,6 +8,7 @@ import (
 	"slices"
 
 	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/internal/failpoint"
 	"github.com/snapstore/snapstore/internal/index"
 	"github.com/snapstore/snapstore/internal/seglog"
 	"github.com/snapstore/snapstore/manifest"
@@ -108,6 +109,7 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointe
 	for _, r := range req.Records {
 		res.written += int64(len(r.Payload))
 	}
+	failpoint.At(failpoint.Copied, "")
 	closeWriter = false
 	seq, err := g.o.Commit(ctx, req, &Commit{Moves: []Move{{Victim: victim, Places: places}}, Done: func() { w.Close() }})
 	if err != nil {

@@ -13,6 +13,7 @@ import (
 	"time"
 
 	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/internal/failpoint"
 	"github.com/snapstore/snapstore/internal/index"
 	"github.com/snapstore/snapstore/internal/seglog"
 )
@@ -356,6 +357,7 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 // dead already goes first: that makes some.
 func (g *Collector) dropStep(ctx context.Context) (worked, finished bool, err error) {
 	for {
+		failpoint.At(failpoint.Drop, "")
 		err := g.withRoom(func() (err error) {
 			worked, finished, err = g.counter.DropStep(ctx, g.o.Reading)
 			return err
@@ -421,12 +423,14 @@ func (g *Collector) emptyLimbo(ctx context.Context, wait bool) error {
 	var after chunk.Key
 	for {
 		if !g.suspecting {
+			failpoint.At(failpoint.Suspect, "")
 			n, next, err := g.counter.Suspect(after)
 			if err != nil || n == 0 {
 				return err
 			}
 			after = next
 			g.suspecting, g.suspected = true, g.tickets.Now()
+			failpoint.At(failpoint.Suspected, "")
 		}
 		for !g.tickets.Passed(g.suspected) {
 			if !wait {
@@ -574,6 +578,7 @@ func (g *Collector) release(ctx context.Context, emptied []victim) error {
 	if len(emptied) == 0 {
 		return nil
 	}
+	failpoint.At(failpoint.Prove, "")
 	for _, v := range emptied {
 		into, err := g.pointedInto(ctx, v.id)
 		if err != nil {
@@ -613,9 +618,11 @@ func (g *Collector) release(ctx context.Context, emptied []victim) error {
 	if len(drop) == 0 {
 		return nil
 	}
+	failpoint.At(failpoint.Remove, "")
 	if err := g.withRoom(func() error { return g.log.Drop(ctx, seglog.Sequence(floor), drop...) }); err != nil {
 		return fmt.Errorf("drop segments %v: %w", drop, err)
 	}
+	failpoint.At(failpoint.Removed, "")
 	return nil
 }
 

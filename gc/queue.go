@@ -5,6 +5,7 @@ import (
 	"log/slog"
 	"sync"
 
+	"github.com/snapstore/snapstore/internal/failpoint"
 	"github.com/snapstore/snapstore/internal/seglog"
 )
 
@@ -54,10 +55,16 @@ func (a *Applier) work() {
 		a.queue[0], a.queue = nil, a.queue[1:]
 		a.mu.Unlock()
 
+		if failpoint.Enabled {
+			b.pass(failpoint.Apply, failpoint.Repoint)
+		}
 		// A batch that can not be applied is still published in the chunk
 		// store, so that reads go on; the next open rebuilds.
 		if err := a.counter.Apply(context.Background(), b); err != nil {
 			a.log.Error("index is not kept up", "sequence", b.Seq, "error", err)
+		}
+		if failpoint.Enabled {
+			b.pass(failpoint.Applied, failpoint.Repointed)
 		}
 		a.mu.Lock()
 		a.applied = b.Seq
@@ -66,6 +73,18 @@ func (a *Applier) work() {
 		if b.Done != nil {
 			b.Done()
 		}
+	}
+}
+
+// pass comes to a point for each canister whose record the batch brings, or to
+// another if it moves what cleaning copied.
+func (b *Batch) pass(record, move failpoint.Point) {
+	if len(b.Moves) > 0 {
+		failpoint.At(move, "")
+		return
+	}
+	for i := range b.Records {
+		failpoint.At(record, string(b.Records[i].Key))
 	}
 }
 

@@ -147,10 +147,13 @@ type Stats struct {
 	CommitBytes, BulkBytes, MovedBytes uint64 // written, with headers and padding
 	Batches, Requests                  uint64
 	Syncs                              uint64 // of segments
-	RootWrites                         uint64
-	FailedBatches                      uint64
-	QuarantinedBytes                   uint64 // of unproved tails, at Start
-	DiscardedBytes                     uint64 // of spilled data no batch came to depend on, at Start
-	DamageCount                        uint64
-	BallastHeld                        bool
+	// Syncing is how long the oldest sync under way has taken, 0 if there is
+	// none; SlowestSync the longest that any took, with that.
+	Syncing, SlowestSync time.Duration
+	RootWrites           uint64
+	FailedBatches        uint64
+	QuarantinedBytes     uint64 // of unproved tails, at Start
+	DiscardedBytes       uint64 // of spilled data no batch came to depend on, at Start
+	DamageCount          uint64
+	BallastHeld          bool
 }

@@ -95,6 +95,7 @@ type counters struct {
 	streamBytes                      [4]atomic.Uint64 // by Stream
 	batches, requests, syncs, roots  atomic.Uint64
 	failed, quarantinedB, discardedB atomic.Uint64
+	syncTimes                        syncTimes
 }
 
 const defaultIdleDelay = 200 * time.Millisecond
@@ -173,6 +174,7 @@ func (l *Log) Stats() Stats {
 	for _, seg := range l.segs {
 		s.Bytes += seg.size
 	}
+	s.Syncing, s.SlowestSync = l.stats.syncTimes.look()
 	return s
 }
 

@@ -273,6 +273,7 @@ func (l *Log) writeDirectory(s *segment) (size int64, err error) {
 // syncLocked syncs all that was written to s. ioMu is held.
 func (l *Log) syncLocked(s *segment) error {
 	l.stats.syncs.Add(1)
+	defer l.stats.syncTimes.begin()()
 	return s.file.SyncData()
 }
 
