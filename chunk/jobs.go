@@ -6,9 +6,12 @@ import "github.com/snapstore/snapstore/internal/seglog"
 // a queue and takes the result of the oldest when the queue is full, so that the
 // order of frames follows from the order of groups alone.
 type job struct {
-	codec   Codec
-	ids     []ID
-	raw     []byte // from the store's pool; the pages lie at its start
+	codec Codec
+	ids   []ID
+	raw   []byte // from the store's pool; the pages lie at its start
+	// held are pages that the job has yet to copy into raw; nil where that is
+	// done.
+	held    []*[PageSize]byte
 	payload []byte // likewise
 	out     []byte
 	err     error
@@ -44,6 +47,10 @@ func (w *Writer) submit(j *job, st *IngestStats) error {
 	w.jobs = append(w.jobs, j)
 	go func() {
 		defer close(j.done)
+		for i, p := range j.held {
+			copy(j.raw[i*PageSize:], p[:])
+		}
+		j.held = nil
 		j.out, _, j.err = w.s.coder.AppendGroup(j.payload[:0], j.codec, j.ids, j.raw[:len(j.ids)*PageSize])
 	}()
 	return nil

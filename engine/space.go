@@ -290,7 +290,11 @@ func (e *Engine) buildSection(ctx context.Context, w *chunk.Writer, sec sealedSe
 		}
 		return manifest.Leaves(ctx, nodes, base, pages[:n], out[:n])
 	}
-	st, err := w.Ingest(ctx, pageSeq(sec.pages), leaves, b.Set)
+	ingest := w.IngestHeld
+	if sec.lent != nil {
+		ingest = w.Ingest
+	}
+	st, err := ingest(ctx, pageSeq(sec.pages), leaves, b.Set)
 	if err != nil {
 		return SectionRoot{}, st, err
 	}

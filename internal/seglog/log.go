@@ -24,9 +24,11 @@ type Log struct {
 	gate   gate
 	cache  *fileCache
 	chunks sync.Pool // of *[]byte, for scans
-	seal   *sealer
-	store  StoreID
-	key    [32]byte
+	// spillBufs are what spills gather in.
+	spillBufs sync.Pool // of *[]byte
+	seal      *sealer
+	store     StoreID
+	key       [32]byte
 
 	// sealMu is held while segments are sealed, so that they are in the order
 	// in which they ended: to recovery, an open commit segment is never older
