@@ -311,7 +311,7 @@ func BenchmarkSpace(b *testing.B) {
 		}
 		plain := diskUsage(b, dir)
 		began := time.Now()
-		r := must(e.GC(context.Background(), engine.GCOptions{}))
+		r := must(e.GC(context.Background(), engine.GCOptions{Recompress: true}))
 		took := time.Since(began)
 		if err := e.Close(); err != nil {
 			b.Fatal(err)

@@ -42,14 +42,14 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointe
 	}()
 
 	req := &seglog.Request{Reserve: true}
-	var ids []chunk.ID
-	var pages []byte
-	flush := func() error {
-		if len(ids) == 0 {
+	// Pages that nothing makes smaller are gathered apart.
+	var loose, dense gathered
+	flush := func(at *gathered) error {
+		if len(at.ids) == 0 {
 			return nil
 		}
-		err := w.AddGroup(g.o.MoveCodec, ids, pages)
-		ids, pages = ids[:0], pages[:0]
+		err := w.AddGroup(g.o.MoveCodec, at.ids, at.pages)
+		at.ids, at.pages = at.ids[:0], at.pages[:0]
 		return err
 	}
 	for f, err := range g.log.ScanSegment(ctx, victim) {
@@ -69,10 +69,14 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointe
 		switch f.Kind {
 		case seglog.KindGroup:
 			err = g.cleanGroup(f, p, &res, func(id chunk.ID, page []byte) error {
-				ids, pages = append(ids, id), append(pages, page...)
+				at := &loose
+				if g.store.Coder().Dense(page) {
+					at = &dense
+				}
+				at.ids, at.pages = append(at.ids, id), append(at.pages, page...)
 				res.pages++
-				if len(ids) == chunk.GroupPages {
-					return flush()
+				if len(at.ids) == chunk.GroupPages {
+					return flush(at)
 				}
 				return nil
 			})
@@ -86,7 +90,7 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointe
 			return res, err
 		}
 	}
-	if err := flush(); err != nil {
+	if err := errors.Join(flush(&loose), flush(&dense)); err != nil {
 		return res, err
 	}
 	var err error
@@ -136,6 +140,12 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointe
 	}
 	res.seq = seq
 	return res, nil
+}
+
+// gathered are pages that will be a group.
+type gathered struct {
+	ids   []chunk.ID
+	pages []byte
 }
 
 // slotAt is a place within a segment.
@@ -211,7 +221,13 @@ func (g *Collector) cleanGroup(f seglog.FrameInfo, p pointers, res *cleaned, kee
 	if !any {
 		return nil
 	}
-	pages, _, err := g.store.Coder().DecodeGroup(nil, f.Payload)
+	buf, _ := g.raws.Get().(*[]byte)
+	if buf == nil {
+		buf = new([]byte)
+		*buf = make([]byte, chunk.GroupPages*chunk.PageSize)
+	}
+	defer g.raws.Put(buf)
+	pages, _, err := g.store.Coder().DecodeGroup(*buf, f.Payload)
 	for i, id := range ids {
 		if !live[i] {
 			continue

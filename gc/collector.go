@@ -67,6 +67,8 @@ type Collector struct {
 	done       sync.WaitGroup
 	totals     totals
 
+	raws sync.Pool // *[]byte, a group decoded
+
 	// sizes is the last look at the segments, which costs too much for every
 	// operation; it may be a few moments old.
 	sizes atomic.Pointer[sizes]
@@ -104,6 +106,10 @@ type Report struct {
 type Options struct {
 	// DryRun changes nothing and reports what waits.
 	DryRun bool
+	// Recompress rewrites what takes have written, dead bytes in it or not, with
+	// the codec of what is moved. It is slow, and gives back what that codec
+	// saves over the one of takes, once.
+	Recompress bool
 	// Progress is called after each unit of work.
 	Progress func(Report)
 }
@@ -316,7 +322,7 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 	if err := g.releaseDead(ctx, true); err != nil {
 		return report(), err
 	}
-	if g.wasteful() {
+	if o.Recompress || g.wasteful() {
 		if err := g.sealOpen(ctx); err != nil {
 			return report(), err
 		}
@@ -326,6 +332,9 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 	var size int64
 	for {
 		v, ok := first(g.victims(true), tried)
+		if !ok && o.Recompress {
+			v, ok = first(g.fresh(), tried)
+		}
 		if ok {
 			var err error
 			if v.damaged, err = g.empty(ctx, v); errors.Is(err, errUnread) {
@@ -493,6 +502,24 @@ func (g *Collector) victims(asked bool) []victim {
 	slices.SortFunc(out, func(a, b victim) int {
 		return cmp.Or(cmp.Compare(a.live*b.size, b.live*a.size), cmp.Compare(a.id, b.id))
 	})
+	return out
+}
+
+// fresh lists the sealed segments with data as takes wrote it. Cleaning writes
+// to segments of its own kind, so what it has rewritten is not among them.
+func (g *Collector) fresh() (out []victim) {
+	live := g.idx.Live()
+	applied, _ := g.idx.Watermark()
+	evidence := len(g.counter.Damaged()) > 0
+	for _, s := range g.log.Segments() {
+		v := victim{id: s.ID, size: s.Size, live: live[uint64(s.ID)]}
+		switch {
+		case !s.Sealed, s.Busy, s.Stream == seglog.StreamMoved, evidence && s.Stream == seglog.StreamCommit:
+		case s.LastSeq != 0 && uint64(s.LastSeq) >= applied:
+		case v.live > g.o.SegmentSize/64: // records alone are not worth it
+			out = append(out, v)
+		}
+	}
 	return out
 }
 
