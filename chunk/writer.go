@@ -20,8 +20,9 @@ type Spill interface {
 type WriterOptions struct {
 	Codec Codec
 	// Spill opens a place for what is too much for the commit stream: more than
-	// SpillAfter bytes of payload (0 = 8 MiB). nil: everything goes with the
-	// commit, from memory.
+	// SpillAfter bytes of payload (0 = 2 MiB). It is written while the rest is
+	// still being compressed, for the price of one more sync. nil: everything goes
+	// with the commit, from memory.
 	Spill      func() (Spill, error)
 	SpillAfter int64
 	// Pins take what is met in the store; nil or NoDedup: nothing is looked for
@@ -34,7 +35,7 @@ type WriterOptions struct {
 	Heal bool
 }
 
-const defaultSpillAfter = 8 << 20
+const defaultSpillAfter = 2 << 20
 
 // A Writer gathers what one take, load, upload or cleaning brings. What it was
 // given is durable once a commit with what Finish returned has succeeded, and

@@ -71,7 +71,7 @@ func compressed(b *testing.B, pages []byte) int {
 // measured beside it, are the same hashing and compressing without any storage,
 // with and without the proof that what was compressed can be had back.
 func BenchmarkTakeFull(b *testing.B) {
-	const size = 1 << 30
+	size := benchSize(b)
 	img := make([]byte, size)
 	(&mix{seed: 1}).image(img)
 	var takes, proved, bare []time.Duration
@@ -79,7 +79,7 @@ func BenchmarkTakeFull(b *testing.B) {
 		e, dir := benchStore(b, nil)
 		c := must(e.CreateCanister(context.Background(), canisterID(b, 1)))
 		mem := must(c.Memory(engine.WasmMemory))
-		if err := mem.Resize(size); err != nil {
+		if err := mem.Resize(uint64(size)); err != nil {
 			b.Fatal(err)
 		}
 		must(mem.WriteAt(img, 0))
@@ -101,7 +101,7 @@ func BenchmarkTakeFull(b *testing.B) {
 		e.Close()
 		os.RemoveAll(dir)
 	}
-	b.ReportMetric(size/1e6/median(takes).Seconds(), "MB/s")
+	b.ReportMetric(float64(size)/1e6/median(takes).Seconds(), "MB/s")
 	b.ReportMetric(median(proved).Seconds()/median(takes).Seconds(), "of-limit")
 	b.ReportMetric(median(bare).Seconds()/median(takes).Seconds(), "of-limit-unproved")
 	b.ReportMetric(median(proved).Seconds(), "s-limit")

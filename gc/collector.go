@@ -68,6 +68,10 @@ type Collector struct {
 	totals     totals
 
 	raws sync.Pool // *[]byte, a group decoded
+	// looked is when the background last looked at all there is, and again the
+	// timer for its next look; both are the background's own, under pass.
+	looked time.Time
+	again  *time.Timer
 
 	// sizes is the last look at the segments, which costs too much for every
 	// operation; it may be a few moments old.
@@ -151,6 +155,9 @@ func (g *Collector) Close() {
 	g.done.Wait()
 	g.pass.Lock() // the last pass has seen the end of life
 	defer g.pass.Unlock()
+	if g.again != nil {
+		g.again.Stop()
+	}
 }
 
 // Tidy drops the segments with nothing alive that the durable index no longer
@@ -166,6 +173,22 @@ func (g *Collector) Tidy() error {
 // was measured to prolong gc without helping takes.
 const pace = 1
 
+// stint is how long background work goes on before it rests: many drops are
+// shorter than what a timer can tell.
+const stint = 2 * time.Millisecond
+
+// lookEvery is how often background work looks at limbo and segments.
+const lookEvery = 20 * time.Millisecond
+
+// later asks for a background pass after a while.
+func (g *Collector) later(d time.Duration) {
+	if g.again == nil {
+		g.again = time.AfterFunc(d, g.Kick)
+	} else {
+		g.again.Reset(d)
+	}
+}
+
 func (g *Collector) background(ctx context.Context) error {
 	g.pass.Lock()
 	defer g.pass.Unlock()
@@ -175,23 +198,33 @@ func (g *Collector) background(ctx context.Context) error {
 		case <-time.After(min(pace*time.Since(began), 100*time.Millisecond)):
 		}
 	}
-	for {
+	for more := true; more; {
 		began := time.Now()
-		worked, finished, err := g.dropStep(ctx)
-		if err != nil {
-			return err
+		dropped := false
+		for more && time.Since(began) < stint {
+			worked, finished, err := g.dropStep(ctx)
+			if err != nil {
+				return err
+			}
+			more, dropped = worked, dropped || finished
 		}
-		if finished {
+		if dropped && time.Since(g.looked) > lookEvery {
 			// Versions may come as fast as they are dropped.
 			if err := g.emptyLimbo(ctx, false); err != nil {
 				return err
 			}
 		}
-		if !worked {
-			break
+		if more {
+			rest(began)
 		}
-		rest(began)
 	}
+	// What follows looks at all of limbo and at every segment. Small operations
+	// come by the thousand a second, and change little there.
+	if left := lookEvery - time.Since(g.looked); left > 0 {
+		g.later(left)
+		return nil
+	}
+	defer func() { g.looked = time.Now() }()
 	if err := g.emptyLimbo(ctx, false); err != nil {
 		return err
 	}
