@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -34,13 +35,15 @@ type window struct {
 	slabs [][]byte // copies, GroupPages of them in each
 	n     int      // copies
 	held  []*[PageSize]byte
-	done  sync.WaitGroup
+	// isHeld says that pages are held and not copied.
+	isHeld bool
+	done   sync.WaitGroup
 }
 
 // id is the ID of page i, zero also for a page that became zeros between the
 // look at it and the copy.
 func (wi *window) id(i int) ID {
-	if wi.held != nil {
+	if wi.isHeld {
 		return wi.ids[i]
 	}
 	if at := wi.at[i]; at >= 0 {
@@ -110,7 +113,7 @@ type ingest struct {
 }
 
 func (in *ingest) run(ctx context.Context, pages iter.Seq2[uint64, []byte]) error {
-	in.filling = &window{}
+	in.filling = in.window()
 	next := uint64(0)
 	for i, page := range pages {
 		if err := checkPage(page); err != nil {
@@ -169,7 +172,7 @@ func (in *ingest) turn(ctx context.Context) error {
 	ready := in.hashing
 	in.hashing = nil
 	if len(in.filling.index) > 0 {
-		in.hashing, in.filling = in.filling, &window{}
+		in.hashing, in.filling = in.filling, in.window()
 		in.hash(in.hashing)
 	}
 	if ready == nil {
@@ -183,7 +186,7 @@ func (in *ingest) turn(ctx context.Context) error {
 // hash starts to hash the pages of a window on all workers.
 func (in *ingest) hash(wi *window) {
 	n := max(wi.n, len(wi.held))
-	wi.ids = make([]ID, n)
+	wi.ids = slices.Grow(wi.ids[:0], n)[:n]
 	sets := (n + GroupPages - 1) / GroupPages
 	var next atomic.Int64
 	for range min(in.w.o.Workers, sets) {
@@ -196,7 +199,7 @@ func (in *ingest) hash(wi *window) {
 				first, end := k*GroupPages, min((k+1)*GroupPages, n)
 				ids := wi.ids[first:end]
 				// Lengths agree.
-				if wi.held != nil {
+				if wi.isHeld {
 					_ = sumEach(ids, wi.held[first:end])
 				} else {
 					_ = SumPages(ids, wi.slabs[k][:len(ids)*PageSize])
@@ -265,7 +268,7 @@ func (in *ingest) addNew(id ID, wi *window, i int) error {
 		in.group = in.w.newJob(in.w.o.Codec)
 	}
 	g := in.group
-	if wi.held != nil {
+	if wi.isHeld {
 		g.held = append(g.held, wi.held[i])
 	} else {
 		copy(g.raw[len(g.ids)*PageSize:], wi.copyOf(i))
@@ -286,11 +289,25 @@ func (in *ingest) flush() error {
 	return in.w.submit(g, in.st)
 }
 
+// window returns an empty window, of which the memory was used before.
+func (in *ingest) window() *window {
+	wi, _ := in.w.s.windows.Get().(*window)
+	if wi == nil {
+		wi = &window{}
+	}
+	wi.isHeld = in.held
+	return wi
+}
+
+// free ends the use of a window that nobody hashes any more.
 func (in *ingest) free(wi *window) {
 	for _, b := range wi.slabs {
 		in.w.s.raws.put(b)
 	}
-	wi.slabs = nil
+	clear(wi.slabs)
+	clear(wi.held) // of pages that may be gone soon
+	wi.index, wi.at, wi.slabs, wi.held, wi.n = wi.index[:0], wi.at[:0], wi.slabs[:0], wi.held[:0], 0
+	in.w.s.windows.Put(wi)
 }
 
 // release waits for what still runs and gives all buffers back.
@@ -301,6 +318,7 @@ func (in *ingest) release() {
 			in.free(wi)
 		}
 	}
+	in.hashing, in.filling = nil, nil
 	if in.group != nil {
 		in.w.release(in.group)
 	}

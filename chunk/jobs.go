@@ -66,7 +66,9 @@ func (w *Writer) collect(st *IngestStats) error {
 	if w.err == nil && j.err != nil {
 		w.err = j.err
 	}
-	if err := w.append(seglog.KindGroup, j.out, j.ids); err != nil {
+	buf := j.payload
+	j.payload = nil
+	if err := w.append(seglog.KindGroup, j.out, buf, j.ids); err != nil {
 		return err
 	}
 	if st != nil {
@@ -85,11 +87,13 @@ func (w *Writer) drain(st *IngestStats) error {
 	return nil
 }
 
-// abandon waits for all jobs and forgets them.
+// abandon waits for all jobs, and forgets them and what is in memory.
 func (w *Writer) abandon() {
 	for _, j := range w.jobs {
 		<-j.done
 		w.release(j)
 	}
 	w.jobs = nil
+	w.frames = nil
+	w.giveBack()
 }

@@ -52,6 +52,7 @@ type Writer struct {
 	seen map[ID]struct{}
 
 	frames   []seglog.NewFrame // in memory, for the commit stream
+	lent     [][]byte          // buffers of the store's that frames lie in
 	buffered int64
 	spill    Spill
 	finished bool
@@ -117,14 +118,21 @@ func (w *Writer) meet(ids []ID, met []bool) error {
 	return nil
 }
 
-// append takes over a frame. payload is the caller's again on return.
-func (w *Writer) append(kind seglog.Kind, payload []byte, ids []ID) error {
+// append takes over a frame, and buf, of the store's, in which its payload lies.
+func (w *Writer) append(kind seglog.Kind, payload, buf []byte, ids []ID) error {
+	defer func() { w.s.frames.put(buf) }()
 	if w.err != nil {
 		return w.err
 	}
 	f := placedFrame{node: kind == seglog.KindNodes, ids: ids}
 	if w.spill == nil {
-		w.frames = append(w.frames, seglog.NewFrame{Kind: kind, Payload: bytes.Clone(payload)})
+		if buf == nil || len(payload) < frameBuffer/2 {
+			payload = bytes.Clone(payload)
+		} else {
+			w.lent = append(w.lent, buf)
+			buf = nil
+		}
+		w.frames = append(w.frames, seglog.NewFrame{Kind: kind, Payload: payload})
 		w.placed = append(w.placed, f)
 		w.buffered += int64(len(payload))
 		if w.o.Spill != nil && w.buffered > w.o.SpillAfter {
@@ -153,12 +161,31 @@ func (w *Writer) spillOver() error {
 		w.frames[i].Payload = nil
 	}
 	w.frames, w.buffered = nil, 0
+	w.giveBack()
 	return nil
+}
+
+// giveBack gives back the buffers of frames that are of no use any more.
+func (w *Writer) giveBack() {
+	for _, b := range w.lent {
+		w.s.frames.put(b)
+	}
+	w.lent = nil
 }
 
 // AddNode adds an encoded node under its ID, unless it is stored already; then
 // it is pinned. node is copied.
 func (w *Writer) AddNode(id ID, node []byte) error {
+	return w.addNode(id, node, false)
+}
+
+// AddKeptNode is AddNode for a node that never changes, such as one that
+// Store.KeepNode gave: it is not copied.
+func (w *Writer) AddKeptNode(id ID, node []byte) error {
+	return w.addNode(id, node, true)
+}
+
+func (w *Writer) addNode(id ID, node []byte, kept bool) error {
 	if err := w.ready(); err != nil {
 		return err
 	}
@@ -172,7 +199,10 @@ func (w *Writer) AddNode(id ID, node []byte) error {
 	if w.err = w.meet([]ID{id}, met[:]); w.err != nil || met[0] {
 		return w.err
 	}
-	w.nodes, w.names = append(w.nodes, bytes.Clone(node)), append(w.names, id)
+	if !kept {
+		node = bytes.Clone(node)
+	}
+	w.nodes, w.names = append(w.nodes, node), append(w.names, id)
 	if len(w.nodes) == FrameNodes {
 		return w.flushNodes()
 	}
@@ -183,14 +213,21 @@ func (w *Writer) flushNodes() error {
 	if len(w.nodes) == 0 {
 		return nil
 	}
-	payload, err := AppendNodes(nil, w.nodes)
+	buf := w.s.frames.get()
+	payload, err := AppendNodes(buf[:0], w.nodes)
 	if err != nil {
+		w.s.frames.put(buf)
 		return err
+	}
+	if &payload[0] != &buf[0] {
+		// Larger than buffers are, and nobody else's.
+		w.s.frames.put(buf)
+		buf = nil
 	}
 	names := w.names
 	clear(w.nodes)
 	w.nodes, w.names = w.nodes[:0], nil
-	return w.append(seglog.KindNodes, payload, names)
+	return w.append(seglog.KindNodes, payload, buf, names)
 }
 
 // AddGroup adds pages that lie side by side, as one group, without looking for
@@ -267,7 +304,7 @@ func (w *Writer) Close() error {
 	}
 	w.closed = true
 	w.abandon()
-	w.frames, w.nodes, w.seen = nil, nil, nil
+	w.nodes, w.seen = nil, nil
 	if w.spill == nil {
 		return nil
 	}

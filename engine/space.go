@@ -256,8 +256,7 @@ func (e *Engine) addManifest(w *chunk.Writer, out *built) error {
 // buildSection writes one section's dirty pages and the nodes above them.
 func (e *Engine) buildSection(ctx context.Context, w *chunk.Writer, sec sealedSection) (SectionRoot, PageStats, error) {
 	emit := func(id chunk.ID, node []byte) error {
-		e.store.CacheNode(id, node)
-		return w.AddNode(id, node)
+		return w.AddKeptNode(id, e.store.KeepNode(id, node))
 	}
 	base := sec.base
 	nodes := manifest.Getter(e.store)
