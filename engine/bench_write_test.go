@@ -439,12 +439,12 @@ func BenchmarkSmall(b *testing.B) {
 	all := make([]small, canisters)
 	m := &mix{seed: 6}
 	img := make([]byte, 1<<20)
+	m.image(img)
 	for i := range all {
 		id := must(engine.CanisterIDFromBytes([]byte{0, 0, 0, 0, 0, 0, byte(i >> 8), byte(i), 1, 1}))
 		c := must(e.CreateCanister(context.Background(), id))
 		mem := must(c.Memory(engine.WasmMemory))
 		_ = mem.Resize(1 << 20)
-		m.image(img)
 		must(mem.WriteAt(img, 0))
 		all[i] = small{c, mem, must(c.Take(context.Background(), engine.TakeOptions{})).ID}
 	}

@@ -295,8 +295,8 @@ func (s *Spill) Close() error {
 			seg.entries = seg.entries[:n-1]
 		}
 	}
-	if s.buf != nil {
-		l.spillBufs.Put(&s.buf)
+	if buf := s.buf; buf != nil {
+		l.spillBufs.Put(&buf)
 		s.buf = nil
 	}
 	l.mu.Lock()
