@@ -20,3 +20,11 @@ func SumPages(ids []ID, pages []byte) error {
 	}
 	return nil
 }
+
+// sumEach is SumPages for pages that lie anywhere.
+func sumEach(ids []ID, pages []*[PageSize]byte) error {
+	if err := pagehash.SumEach(pagehash.Best(), ids, pages); err != nil {
+		return fmt.Errorf("chunk: %w", err)
+	}
+	return nil
+}

@@ -4,6 +4,7 @@ import (
 	"context"
 	"fmt"
 	"iter"
+	"slices"
 	"sync"
 	"sync/atomic"
 )
@@ -24,21 +25,27 @@ type IngestStats struct {
 const windowPages = 64 * GroupPages
 
 // A window is a run of pages that go through the stations together. Pages are
-// copied as they come, since their memory may be written again before they are
-// compressed: what is stored under an ID is what was hashed. Zero pages have no
-// copy.
+// copied as they come, unless they are held: their memory may be written again
+// before they are compressed, and what is stored under an ID is what was hashed.
+// Zero pages have no copy.
 type window struct {
 	index []uint64
 	at    []int32  // of each page: which copy, or -1
-	ids   []ID     // of each copy
+	ids   []ID     // of each copy, or of each held page
 	slabs [][]byte // copies, GroupPages of them in each
 	n     int      // copies
-	done  sync.WaitGroup
+	held  []*[PageSize]byte
+	// isHeld says that pages are held and not copied.
+	isHeld bool
+	done   sync.WaitGroup
 }
 
 // id is the ID of page i, zero also for a page that became zeros between the
 // look at it and the copy.
 func (wi *window) id(i int) ID {
+	if wi.isHeld {
+		return wi.ids[i]
+	}
 	if at := wi.at[i]; at >= 0 {
 		return wi.ids[at]
 	}
@@ -63,11 +70,21 @@ func (wi *window) copyOf(i int) []byte {
 //
 // After an error the writer is only good for Close.
 func (w *Writer) Ingest(ctx context.Context, pages iter.Seq2[uint64, []byte], base func([]uint64, []ID) error, sink func(uint64, ID) error) (IngestStats, error) {
+	return w.ingest(ctx, pages, base, sink, false)
+}
+
+// IngestHeld is Ingest for pages that nobody writes before it returns. They are
+// hashed where they lie and copied once, by who compresses them.
+func (w *Writer) IngestHeld(ctx context.Context, pages iter.Seq2[uint64, []byte], base func([]uint64, []ID) error, sink func(uint64, ID) error) (IngestStats, error) {
+	return w.ingest(ctx, pages, base, sink, true)
+}
+
+func (w *Writer) ingest(ctx context.Context, pages iter.Seq2[uint64, []byte], base func([]uint64, []ID) error, sink func(uint64, ID) error, held bool) (IngestStats, error) {
 	var st IngestStats
 	if err := w.ready(); err != nil {
 		return st, err
 	}
-	in := &ingest{w: w, st: &st, base: base, sink: sink}
+	in := &ingest{w: w, st: &st, base: base, sink: sink, held: held}
 	err := in.run(ctx, pages)
 	in.release()
 	if err != nil {
@@ -84,6 +101,7 @@ type ingest struct {
 	st   *IngestStats
 	base func([]uint64, []ID) error
 	sink func(uint64, ID) error
+	held bool
 
 	filling, hashing *window
 	group            *job // being filled with new pages
@@ -95,7 +113,7 @@ type ingest struct {
 }
 
 func (in *ingest) run(ctx context.Context, pages iter.Seq2[uint64, []byte]) error {
-	in.filling = &window{}
+	in.filling = in.window()
 	next := uint64(0)
 	for i, page := range pages {
 		if err := checkPage(page); err != nil {
@@ -130,6 +148,10 @@ func (in *ingest) run(ctx context.Context, pages iter.Seq2[uint64, []byte]) erro
 func (in *ingest) add(i uint64, page []byte) {
 	wi := in.filling
 	wi.index = append(wi.index, i)
+	if in.held {
+		wi.held = append(wi.held, (*[PageSize]byte)(page))
+		return
+	}
 	if isZero(page) {
 		wi.at = append(wi.at, -1)
 		return
@@ -150,7 +172,7 @@ func (in *ingest) turn(ctx context.Context) error {
 	ready := in.hashing
 	in.hashing = nil
 	if len(in.filling.index) > 0 {
-		in.hashing, in.filling = in.filling, &window{}
+		in.hashing, in.filling = in.filling, in.window()
 		in.hash(in.hashing)
 	}
 	if ready == nil {
@@ -161,20 +183,27 @@ func (in *ingest) turn(ctx context.Context) error {
 	return err
 }
 
-// hash starts to hash the copies of a window on all workers.
+// hash starts to hash the pages of a window on all workers.
 func (in *ingest) hash(wi *window) {
-	wi.ids = make([]ID, wi.n)
+	n := max(wi.n, len(wi.held))
+	wi.ids = slices.Grow(wi.ids[:0], n)[:n]
+	sets := (n + GroupPages - 1) / GroupPages
 	var next atomic.Int64
-	for range min(in.w.o.Workers, len(wi.slabs)) {
+	for range min(in.w.o.Workers, sets) {
 		wi.done.Go(func() {
 			for {
 				k := int(next.Add(1)) - 1
-				if k >= len(wi.slabs) {
+				if k >= sets {
 					return
 				}
-				first := k * GroupPages
-				ids := wi.ids[first:min(first+GroupPages, wi.n)]
-				_ = SumPages(ids, wi.slabs[k][:len(ids)*PageSize]) // lengths agree
+				first, end := k*GroupPages, min((k+1)*GroupPages, n)
+				ids := wi.ids[first:end]
+				// Lengths agree.
+				if wi.isHeld {
+					_ = sumEach(ids, wi.held[first:end])
+				} else {
+					_ = SumPages(ids, wi.slabs[k][:len(ids)*PageSize])
+				}
 			}
 		})
 	}
@@ -219,7 +248,7 @@ func (in *ingest) decide(wi *window) error {
 		}
 		in.st.New++
 		in.st.RawBytes += PageSize
-		if err := in.addNew(in.ids[k], wi.copyOf(i)); err != nil {
+		if err := in.addNew(in.ids[k], wi, i); err != nil {
 			return err
 		}
 	}
@@ -233,13 +262,17 @@ func (in *ingest) decide(wi *window) error {
 	return nil
 }
 
-// addNew puts a page into the group at hand.
-func (in *ingest) addNew(id ID, page []byte) error {
+// addNew puts page i of a window into the group at hand.
+func (in *ingest) addNew(id ID, wi *window, i int) error {
 	if in.group == nil {
 		in.group = in.w.newJob(in.w.o.Codec)
 	}
 	g := in.group
-	copy(g.raw[len(g.ids)*PageSize:], page)
+	if wi.isHeld {
+		g.held = append(g.held, wi.held[i])
+	} else {
+		copy(g.raw[len(g.ids)*PageSize:], wi.copyOf(i))
+	}
 	if g.ids = append(g.ids, id); len(g.ids) == GroupPages {
 		return in.flush()
 	}
@@ -256,11 +289,25 @@ func (in *ingest) flush() error {
 	return in.w.submit(g, in.st)
 }
 
+// window returns an empty window, of which the memory was used before.
+func (in *ingest) window() *window {
+	wi, _ := in.w.s.windows.Get().(*window)
+	if wi == nil {
+		wi = &window{}
+	}
+	wi.isHeld = in.held
+	return wi
+}
+
+// free ends the use of a window that nobody hashes any more.
 func (in *ingest) free(wi *window) {
 	for _, b := range wi.slabs {
 		in.w.s.raws.put(b)
 	}
-	wi.slabs = nil
+	clear(wi.slabs)
+	clear(wi.held) // of pages that may be gone soon
+	wi.index, wi.at, wi.slabs, wi.held, wi.n = wi.index[:0], wi.at[:0], wi.slabs[:0], wi.held[:0], 0
+	in.w.s.windows.Put(wi)
 }
 
 // release waits for what still runs and gives all buffers back.
@@ -271,6 +318,7 @@ func (in *ingest) release() {
 			in.free(wi)
 		}
 	}
+	in.hashing, in.filling = nil, nil
 	if in.group != nil {
 		in.w.release(in.group)
 	}

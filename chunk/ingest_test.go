@@ -438,7 +438,7 @@ func TestSpill(t *testing.T) {
 	for i := range m {
 		m[i] = uint64(i + 1)
 	}
-	for _, after := range []int64{-1, 1, 500_000, 0} {
+	for _, after := range []int64{-1, 1, 500_000, 0, 16 << 20} {
 		k := newKit(t, nil)
 		spill := &fakeSpill{l: k.l, seg: 7}
 		opened := 0
@@ -452,7 +452,7 @@ func TestSpill(t *testing.T) {
 			t.Fatal(err)
 		}
 		var locs []seglog.Loc
-		if after == 0 {
+		if after == 16<<20 {
 			if opened != 0 || len(frames) != 64 || ranges != nil {
 				t.Fatalf("spilled %d times: %d frames, %v", opened, len(frames), ranges)
 			}
@@ -540,5 +540,59 @@ func TestNewStoreWants(t *testing.T) {
 	k := newKit(t, func(o *StoreOptions) { o.Workers = 0 })
 	if k.s.workers != runtime.GOMAXPROCS(0) {
 		t.Fatalf("%d workers", k.s.workers)
+	}
+}
+
+// Held pages, each in memory of its own, come to the same frames as pages that
+// are copied, and buffers and windows that are used again bring nothing along.
+func TestHeldIsTheSame(t *testing.T) {
+	k := newKit(t, nil)
+	for round := range 4 {
+		m := make(image, []int{3000, 17, 1025, 16}[round])
+		for i := range m {
+			m[i] = uint64(i * 7 % 900 * (round + 1)) // some zeros, some twice
+		}
+		var got [2][]seglog.NewFrame
+		var stats [2]IngestStats
+		var told [2][]ID
+		for i := range got {
+			w := k.s.NewWriter(WriterOptions{Codec: CodecS2})
+			sink := func(_ uint64, id ID) error { told[i] = append(told[i], id); return nil }
+			var err error
+			if i == 0 {
+				stats[i], err = w.Ingest(context.Background(), m.all(), nil, sink)
+			} else {
+				stats[i], err = w.IngestHeld(context.Background(), func(yield func(uint64, []byte) bool) {
+					for i := range m {
+						if !yield(uint64(i), m.page(make([]byte, PageSize), i)) {
+							return
+						}
+					}
+				}, nil, sink)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			frames, _, err := w.Finish()
+			if err != nil {
+				t.Fatal(err)
+			}
+			for _, f := range frames {
+				// The buffers are the writer's until it is closed.
+				got[i] = append(got[i], seglog.NewFrame{Kind: f.Kind, Payload: bytes.Clone(f.Payload)})
+			}
+			w.Close()
+		}
+		if stats[0] != stats[1] || !slices.Equal(told[0], told[1]) || len(got[0]) != len(got[1]) {
+			t.Fatalf("round %d: copied %+v, %d frames; held %+v, %d frames", round, stats[0], len(got[0]), stats[1], len(got[1]))
+		}
+		for i := range got[0] {
+			if got[0][i].Kind != got[1][i].Kind || !bytes.Equal(got[0][i].Payload, got[1][i].Payload) {
+				t.Fatalf("round %d: frame %d differs", round, i)
+			}
+		}
+	}
+	if n := k.s.raws.out.Load() + k.s.frames.out.Load(); n != 0 {
+		t.Fatalf("%d buffers are still out", n)
 	}
 }

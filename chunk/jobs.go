@@ -6,10 +6,13 @@ import "github.com/snapstore/snapstore/internal/seglog"
 // a queue and takes the result of the oldest when the queue is full, so that the
 // order of frames follows from the order of groups alone.
 type job struct {
-	codec   Codec
-	domain  Domain
-	ids     []ID
-	raw     []byte // from the store's pool; the pages lie at its start
+	codec  Codec
+	domain Domain
+	ids    []ID
+	raw    []byte // from the store's pool; the pages lie at its start
+	// held are pages that the job has yet to copy into raw; nil where that is
+	// done.
+	held    []*[PageSize]byte
 	payload []byte // likewise
 	out     []byte
 	err     error
@@ -45,6 +48,10 @@ func (w *Writer) submit(j *job, st *IngestStats) error {
 	w.jobs = append(w.jobs, j)
 	go func() {
 		defer close(j.done)
+		for i, p := range j.held {
+			copy(j.raw[i*PageSize:], p[:])
+		}
+		j.held = nil
 		j.out, _, j.err = w.s.coder.AppendGroupIn(j.payload[:0], j.domain, j.codec, j.ids, j.raw[:len(j.ids)*PageSize])
 	}()
 	return nil
@@ -60,7 +67,9 @@ func (w *Writer) collect(st *IngestStats) error {
 	if w.err == nil && j.err != nil {
 		w.err = j.err
 	}
-	if err := w.append(seglog.KindGroup, j.domain, j.out, j.ids); err != nil {
+	buf := j.payload
+	j.payload = nil
+	if err := w.append(seglog.KindGroup, j.domain, j.out, buf, j.ids); err != nil {
 		return err
 	}
 	if st != nil {
@@ -79,11 +88,13 @@ func (w *Writer) drain(st *IngestStats) error {
 	return nil
 }
 
-// abandon waits for all jobs and forgets them.
+// abandon waits for all jobs, and forgets them and what is in memory.
 func (w *Writer) abandon() {
 	for _, j := range w.jobs {
 		<-j.done
 		w.release(j)
 	}
 	w.jobs = nil
+	w.frames = nil
+	w.giveBack()
 }

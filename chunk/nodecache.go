@@ -1,6 +1,7 @@
 package chunk
 
 import (
+	"bytes"
 	"container/list"
 	"sync"
 )
@@ -71,6 +72,18 @@ func (c *nodeCache) add(id Key, node []byte) {
 	}
 	sh.at[id] = sh.use.PushFront(n)
 	sh.used += n.size()
+}
+
+// KeepNode is CacheNode, and returns a copy of the node that never changes, for
+// who needs one as well.
+func (s *Store) KeepNode(id ID, node []byte) []byte {
+	key := s.domain.Key(id)
+	if kept := s.nodes.get(key); kept != nil {
+		return kept
+	}
+	kept := bytes.Clone(node)
+	s.nodes.add(key, kept)
+	return kept
 }
 
 func (c *nodeCache) has(id Key) bool {

@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"github.com/snapstore/snapstore/internal/index"
@@ -73,6 +74,7 @@ type shared struct {
 	coder   Coder
 	frames  bufferPool // payloads read
 	raws    bufferPool // decoded groups, and pages on their way in
+	windows sync.Pool  // *window
 	stripes [stripeCount]stripe
 	pages   *pageCache
 	nodes   *nodeCache

@@ -21,8 +21,9 @@ type Spill interface {
 type WriterOptions struct {
 	Codec Codec
 	// Spill opens a place for what is too much for the commit stream: more than
-	// SpillAfter bytes of payload (0 = 8 MiB). nil: everything goes with the
-	// commit, from memory.
+	// SpillAfter bytes of payload (0 = 2 MiB). It is written while the rest is
+	// still being compressed, for the price of one more sync. nil: everything goes
+	// with the commit, from memory.
 	Spill      func() (Spill, error)
 	SpillAfter int64
 	// Pins take what is met in the store; nil or NoDedup: nothing is looked for
@@ -35,7 +36,7 @@ type WriterOptions struct {
 	Heal bool
 }
 
-const defaultSpillAfter = 8 << 20
+const defaultSpillAfter = 2 << 20
 
 // A Writer gathers what one take, load, upload or cleaning brings. What it was
 // given is durable once a commit with what Finish returned has succeeded, and
@@ -52,6 +53,7 @@ type Writer struct {
 	seen map[ID]struct{}
 
 	frames   []seglog.NewFrame // in memory, for the commit stream
+	lent     [][]byte          // buffers of the store's that frames lie in
 	buffered int64
 	spill    Spill
 	finished bool
@@ -118,14 +120,21 @@ func (w *Writer) meet(ids []ID, met []bool) error {
 	return nil
 }
 
-// append takes over a frame. payload is the caller's again on return.
-func (w *Writer) append(kind seglog.Kind, d Domain, payload []byte, ids []ID) error {
+// append takes over a frame, and buf, of the store's, in which its payload lies.
+func (w *Writer) append(kind seglog.Kind, d Domain, payload, buf []byte, ids []ID) error {
+	defer func() { w.s.frames.put(buf) }()
 	if w.err != nil {
 		return w.err
 	}
 	f := placedFrame{node: kind == seglog.KindNodes, domain: d, ids: ids}
 	if w.spill == nil {
-		w.frames = append(w.frames, seglog.NewFrame{Kind: kind, Payload: bytes.Clone(payload)})
+		if buf == nil || len(payload) < frameBuffer/2 {
+			payload = bytes.Clone(payload)
+		} else {
+			w.lent = append(w.lent, buf)
+			buf = nil
+		}
+		w.frames = append(w.frames, seglog.NewFrame{Kind: kind, Payload: payload})
 		w.placed = append(w.placed, f)
 		w.buffered += int64(len(payload))
 		if w.o.Spill != nil && w.buffered > w.o.SpillAfter {
@@ -154,12 +163,31 @@ func (w *Writer) spillOver() error {
 		w.frames[i].Payload = nil
 	}
 	w.frames, w.buffered = nil, 0
+	w.giveBack()
 	return nil
+}
+
+// giveBack gives back the buffers of frames that are of no use any more.
+func (w *Writer) giveBack() {
+	for _, b := range w.lent {
+		w.s.frames.put(b)
+	}
+	w.lent = nil
 }
 
 // AddNode adds an encoded node under its ID, unless it is stored already; then
 // it is pinned. node is copied.
 func (w *Writer) AddNode(id ID, node []byte) error {
+	return w.addNode(id, node, false)
+}
+
+// AddKeptNode is AddNode for a node that never changes, such as one that
+// Store.KeepNode gave: it is not copied.
+func (w *Writer) AddKeptNode(id ID, node []byte) error {
+	return w.addNode(id, node, true)
+}
+
+func (w *Writer) addNode(id ID, node []byte, kept bool) error {
 	if err := w.ready(); err != nil {
 		return err
 	}
@@ -173,7 +201,10 @@ func (w *Writer) AddNode(id ID, node []byte) error {
 	if w.err = w.meet([]ID{id}, met[:]); w.err != nil || met[0] {
 		return w.err
 	}
-	w.nodes, w.names = append(w.nodes, bytes.Clone(node)), append(w.names, id)
+	if !kept {
+		node = bytes.Clone(node)
+	}
+	w.nodes, w.names = append(w.nodes, node), append(w.names, id)
 	if len(w.nodes) == FrameNodes {
 		return w.flushNodes()
 	}
@@ -184,14 +215,21 @@ func (w *Writer) flushNodes() error {
 	if len(w.nodes) == 0 {
 		return nil
 	}
-	payload, err := AppendNodes(nil, w.s.domain, w.nodes)
+	buf := w.s.frames.get()
+	payload, err := AppendNodes(buf[:0], w.s.domain, w.nodes)
 	if err != nil {
+		w.s.frames.put(buf)
 		return err
+	}
+	if &payload[0] != &buf[0] {
+		// Larger than buffers are, and nobody else's.
+		w.s.frames.put(buf)
+		buf = nil
 	}
 	names := w.names
 	clear(w.nodes)
 	w.nodes, w.names = w.nodes[:0], nil
-	return w.append(seglog.KindNodes, w.s.domain, payload, names)
+	return w.append(seglog.KindNodes, w.s.domain, payload, buf, names)
 }
 
 // AddNodes adds encoded nodes of a domain as one frame, without looking for them
@@ -207,7 +245,7 @@ func (w *Writer) AddNodes(d Domain, ids []ID, nodes [][]byte) error {
 	if err != nil {
 		return err
 	}
-	return w.append(seglog.KindNodes, d, payload, slices.Clone(ids))
+	return w.append(seglog.KindNodes, d, payload, nil, slices.Clone(ids))
 }
 
 // AddGroup adds pages of a domain that lie side by side, as one group, without
@@ -284,7 +322,7 @@ func (w *Writer) Close() error {
 	}
 	w.closed = true
 	w.abandon()
-	w.frames, w.nodes, w.seen = nil, nil, nil
+	w.nodes, w.seen = nil, nil
 	if w.spill == nil {
 		return nil
 	}

@@ -1,6 +1,11 @@
 package engine
 
 import (
+	"encoding/binary"
+	"math/rand/v2"
+	"time"
+
+	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/gc"
 	"github.com/snapstore/snapstore/internal/index"
 )
@@ -35,4 +40,56 @@ func (e *Engine) ChargeForTest(n uint64) {
 	e.mu.Lock()
 	defer e.mu.Unlock()
 	e.accounts.used.add(n)
+}
+
+// IndexMetrics gives the counters of the index.
+func (e *Engine) IndexMetrics() index.Metrics { return e.idx.Metrics() }
+
+// FillIndex enters n chunks that nobody has, in a segment that there is not.
+func (e *Engine) FillIndex(n int) error {
+	const batch = 100_000
+	r := rand.NewChaCha8([32]byte{1})
+	for i := 0; i < n; {
+		out := e.idx.NewBatch()
+		for k := 0; k < batch && i < n; k++ {
+			var id index.ID
+			_, _ = r.Read(id[:])
+			// In order, so that nothing is merged while it is filled.
+			binary.BigEndian.PutUint64(id[:], uint64(i)*(^uint64(0)/uint64(n)))
+			out.SetEntry(id, index.Entry{Count: 1, Location: index.Location{
+				Segment: 1 << 40, Offset: uint32(i%8000/16) * 40000, Length: 40000, Slot: uint8(i % 16), Slots: 16,
+			}})
+			i++
+		}
+		if err := out.Commit(); err != nil {
+			return err
+		}
+	}
+	return e.idx.Flush()
+}
+
+// SettleIndex waits until the index merges nothing any more.
+func (e *Engine) SettleIndex() {
+	for last := uint64(0); ; {
+		now := e.idx.Metrics().Compacted
+		if now == last {
+			return
+		}
+		last = now
+		time.Sleep(300 * time.Millisecond)
+	}
+}
+
+// MeetNothing looks ids up as a take does.
+func (e *Engine) MeetNothing(ids []chunk.ID, met []bool) error {
+	pins := e.store.NewPins()
+	defer pins.Release()
+	return e.store.Meet(pins, ids, met)
+}
+
+// Applied tells whether the index has all that is durable, and nothing waits
+// to be dropped. It costs nothing, so that who waits can ask often.
+func (e *Engine) Applied() bool {
+	last, _ := e.log.Last()
+	return e.applier.Applied() >= last && e.counter.Waiting() == 0
 }

@@ -20,8 +20,11 @@ const (
 	// DefaultSegmentSize is one cleaning's worth of work, about 0.1 s.
 	DefaultSegmentSize = 32 << 20
 	// DefaultPageCache and DefaultNodeCache bound the two read caches in bytes.
+	// The nodes of 1 GiB take 11 MiB there, and those of each snapshot that is
+	// about to be dropped are wanted as well: with 16 MiB takes read most of
+	// theirs from the log.
 	DefaultPageCache = 32 << 20
-	DefaultNodeCache = 16 << 20
+	DefaultNodeCache = 48 << 20
 	// DefaultIndexCache is Pebble's block cache in bytes.
 	DefaultIndexCache = 16 << 20
 	// DefaultMaxDebt is how many reclaimable bytes may wait before takes do.

@@ -281,8 +281,7 @@ func (s *space) addManifest(w *chunk.Writer, out *built) error {
 // buildSection writes one section's dirty pages and the nodes above them.
 func (s *space) buildSection(ctx context.Context, w *chunk.Writer, sec sealedSection) (SectionRoot, PageStats, error) {
 	emit := func(id chunk.ID, node []byte) error {
-		s.store.CacheNode(id, node)
-		return w.AddNode(id, node)
+		return w.AddKeptNode(id, s.store.KeepNode(id, node))
 	}
 	base := sec.base
 	nodes := manifest.Getter(s.store)
@@ -303,7 +302,11 @@ func (s *space) buildSection(ctx context.Context, w *chunk.Writer, sec sealedSec
 		nodes = cut
 	}
 	b := manifest.NewBuilder(ctx, nodes, base, sec.size, emit)
-	st, err := w.Ingest(ctx, pageSeq(sec.pages), leavesOf(ctx, nodes, base), b.Set)
+	ingest := w.IngestHeld
+	if sec.lent != nil {
+		ingest = w.Ingest
+	}
+	st, err := ingest(ctx, pageSeq(sec.pages), leavesOf(ctx, nodes, base), b.Set)
 	if err != nil {
 		return SectionRoot{}, st, err
 	}

@@ -42,7 +42,7 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointe
 	}()
 
 	req := &seglog.Request{Reserve: true}
-	to := &regroup{w: w, codec: g.o.MoveCodec, domains: map[chunk.Domain]*gathered{}}
+	to := newRegroup(w, g.o.MoveCodec, g.store.Coder())
 	for f, err := range g.log.ScanSegment(ctx, victim) {
 		if err != nil {
 			return res, err
@@ -193,7 +193,13 @@ func (g *Collector) cleanGroup(f seglog.FrameInfo, p pointers, res *cleaned, to 
 	if !any {
 		return nil
 	}
-	pages, _, err := g.store.Coder().DecodeGroup(nil, f.Payload)
+	buf, _ := g.raws.Get().(*[]byte)
+	if buf == nil {
+		buf = new([]byte)
+		*buf = make([]byte, chunk.GroupPages*chunk.PageSize)
+	}
+	defer g.raws.Put(buf)
+	pages, _, err := g.store.Coder().DecodeGroup(*buf, f.Payload)
 	for i, id := range ids {
 		if !live[i] {
 			continue

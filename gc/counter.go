@@ -67,8 +67,10 @@ type Counter struct {
 	// where is each canister's newest record: two records of one canister can
 	// share a batch when cleaning copies one, so the index would be behind.
 	where map[string]recordAt
-	// waiting is how many versions of known are dying.
+	// waiting is how many versions of known are dying, and due the canisters that
+	// have any: among thousands of others they are few.
 	waiting atomic.Int64
+	due     map[string]struct{}
 	limbo   *suspects
 	// unmet are the IDs that the batch being applied has placed and that no
 	// count has entered yet.
@@ -100,7 +102,7 @@ type CounterStats struct {
 // domain the versions of each are counted, alive whether a segment is in the
 // log's table: an entry that points elsewhere is absent.
 func NewCounter(idx *index.Index, store *chunk.Store, dedup chunk.DedupDomain, alive func(uint64) bool, log *slog.Logger) (*Counter, error) {
-	c := &Counter{idx: idx, store: store, dedup: dedup, alive: alive, log: log, known: map[string]*runs{}, where: map[string]recordAt{}, limbo: newSuspects(), step: stepDeltas}
+	c := &Counter{idx: idx, store: store, dedup: dedup, alive: alive, log: log, known: map[string]*runs{}, due: map[string]struct{}{}, where: map[string]recordAt{}, limbo: newSuspects(), step: stepDeltas}
 	for st, err := range idx.State(nil) {
 		var rs *runs
 		if err == nil && (string(st.Key) == lossyKey || string(st.Key) == scrubKey) {
@@ -351,7 +353,13 @@ func (c *Counter) know(key string, rs *runs) {
 		was = old.waiting()
 	}
 	c.known[key] = rs
-	c.waiting.Add(int64(rs.waiting() - was))
+	now := rs.waiting()
+	c.waiting.Add(int64(now - was))
+	if now > 0 {
+		c.due[key] = struct{}{}
+	} else {
+		delete(c.due, key)
+	}
 }
 
 // unreadable is told of a node that could not be read while counting. The walk

@@ -30,8 +30,8 @@ func (c *Counter) Backlog(read func(key []byte, local uint64) bool) Backlog {
 	}
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for key, rs := range c.known {
-		w, h := rs.dying(func(local uint64) bool { return read([]byte(key), local) })
+	for key := range c.due {
+		w, h := c.known[key].dying(func(local uint64) bool { return read([]byte(key), local) })
 		b.Versions += w
 		b.Held += h
 	}
@@ -47,7 +47,8 @@ func (c *Counter) DropStep(ctx context.Context, read func(key []byte, local uint
 	if err := c.idx.Untrusted(); err != nil {
 		return false, false, err
 	}
-	for key, rs := range c.known {
+	for key := range c.due {
+		rs := c.known[key]
 		if rs.partial != nil {
 			continue // its record is not applied in full; the replay will
 		}

@@ -10,11 +10,23 @@ import (
 // domain, and small takes of many canisters lie side by side, so each domain
 // gathers its own.
 type regroup struct {
-	w       *chunk.Writer
-	codec   chunk.Codec
-	domains map[chunk.Domain]*gathered
-	order   []chunk.Domain // as they came, so that one history gives one log
-	held    int            // bytes
+	w     *chunk.Writer
+	codec chunk.Codec
+	coder *chunk.Coder
+	sets  map[shelf]*gathered
+	order []shelf // as they came, so that one history gives one log
+	held  int        // bytes
+}
+
+func newRegroup(w *chunk.Writer, codec chunk.Codec, coder *chunk.Coder) *regroup {
+	return &regroup{w: w, codec: codec, coder: coder, sets: map[shelf]*gathered{}}
+}
+
+// shelf is what may share a frame: a domain, and pages that nothing makes
+// smaller apart from the others.
+type shelf struct {
+	domain chunk.Domain
+	dense  bool
 }
 
 // gathered waits for a full frame.
@@ -30,18 +42,18 @@ type gathered struct {
 // segment, frames are less full.
 const gatherAtMost = 4 << 20
 
-func (r *regroup) of(d chunk.Domain) *gathered {
-	g := r.domains[d]
+func (r *regroup) of(t shelf) *gathered {
+	g := r.sets[t]
 	if g == nil {
 		g = &gathered{}
-		r.domains[d] = g
-		r.order = append(r.order, d)
+		r.sets[t] = g
+		r.order = append(r.order, t)
 	}
 	return g
 }
 
 func (r *regroup) page(d chunk.Domain, id chunk.ID, page []byte) error {
-	g := r.of(d)
+	g := r.of(shelf{d, r.coder.Dense(page)})
 	g.ids, g.pages = append(g.ids, id), append(g.pages, page...)
 	r.held += len(page)
 	if len(g.ids) == chunk.GroupPages {
@@ -51,7 +63,7 @@ func (r *regroup) page(d chunk.Domain, id chunk.ID, page []byte) error {
 }
 
 func (r *regroup) node(d chunk.Domain, id chunk.ID, node []byte) error {
-	g := r.of(d)
+	g := r.of(shelf{domain: d})
 	g.names, g.nodes = append(g.names, id), append(g.nodes, bytes.Clone(node))
 	r.held += len(node)
 	if len(g.nodes) == chunk.FrameNodes {
@@ -69,16 +81,16 @@ func (r *regroup) bound() error {
 
 // flush writes all that waits.
 func (r *regroup) flush() error {
-	for _, d := range r.order {
-		g := r.domains[d]
-		if err := r.pages(d, g); err != nil {
+	for _, t := range r.order {
+		g := r.sets[t]
+		if err := r.pages(t.domain, g); err != nil {
 			return err
 		}
-		if err := r.frame(d, g); err != nil {
+		if err := r.frame(t.domain, g); err != nil {
 			return err
 		}
 	}
-	clear(r.domains)
+	clear(r.sets)
 	r.order, r.held = nil, 0
 	return nil
 }

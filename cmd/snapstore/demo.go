@@ -330,7 +330,7 @@ func (d *demo) remove() error {
 	}
 	d.taken = d.taken[:1]
 	before := d.e.Stats()
-	r, err := collect(d.ctx, d.e, false, func(int64, int64) {})
+	r, err := collect(d.ctx, d.e, engine.GCOptions{}, func(int64, int64) {})
 	if err != nil {
 		return err
 	}

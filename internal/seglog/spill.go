@@ -1,21 +1,46 @@
 package seglog
 
-import "fmt"
+import (
+	"fmt"
+	"sync"
+	"sync/atomic"
+)
 
 // A Spill appends to the bulk or moved stream, alone in its segments, for one
 // large take or one cleaning. What it appends is durable, and means anything,
 // only when a Commit has named its Ranges. Not safe for concurrent use.
+//
+// Full buffers are written by a goroutine of the Spill's own, in order, while
+// the next one is filled: writing into the page cache takes a good part of a
+// core, which would be missed by those who compress.
 type Spill struct {
 	l      *Log
 	stream Stream
 	seg    *segment // nil before the first Append
 	from   int64    // in seg, where this spill began
-	buf    []byte   // laid out, not yet written; ends at seg.off
+	buf    []byte   // laid out, not yet handed on; ends at seg.off
 	ranges []Range  // in segments that were left
 	used   []*segment
 	err    error // sticky
 	closed bool
+
+	writes  chan spillWrite // nil before the first full buffer
+	writer  sync.WaitGroup
+	waiting sync.WaitGroup        // writes that were handed on and are not done
+	failed  atomic.Pointer[error] // of the first write that failed
 }
+
+// A spillWrite is a buffer on its way to its segment, or, without one, a segment
+// that is full and may be sealed once what comes before is written.
+type spillWrite struct {
+	seg *segment
+	buf []byte
+	at  int64
+}
+
+// spillWrites is how many buffers may wait to be written besides the one that
+// is: more would only use memory.
+const spillWrites = 2
 
 // Spill returns a new appender. Segments are made, or taken over from an
 // earlier Spill, when the first frame is appended.
@@ -51,6 +76,9 @@ func (s *Spill) Append(kind Kind, payload []byte) (Loc, error) {
 		kind: kind, stream: s.stream, length: uint32(len(payload)), offset: uint32(s.seg.off),
 		segment: s.seg.id, epoch: s.l.epoch, sum: checksum(payload),
 	}
+	if s.buf == nil {
+		s.buf = s.l.spillBuffer()
+	}
 	at := len(s.buf)
 	s.buf = append(s.buf, zeros[:headerSize]...)
 	s.l.seal.put(s.buf[at:], &hdr)
@@ -58,9 +86,7 @@ func (s *Spill) Append(kind Kind, payload []byte) (Loc, error) {
 	s.buf = append(s.buf, zeros[:at+int(size)-len(s.buf)]...)
 	s.seg.note(&hdr)
 	if len(s.buf) >= s.l.o.SpillBuffer {
-		if err := s.flush(); err != nil {
-			return Loc{}, s.fail(err)
-		}
+		s.hand()
 	}
 	return hdr.loc(), nil
 }
@@ -71,6 +97,9 @@ func (s *Spill) usable() error {
 	}
 	if s.err != nil {
 		return s.err
+	}
+	if err := s.failed.Load(); err != nil {
+		return s.fail(*err)
 	}
 	if err := s.l.check(); err != nil {
 		return s.fail(err)
@@ -83,36 +112,70 @@ func (s *Spill) fail(err error) error {
 	return s.err
 }
 
-// Flush writes out what is buffered; it does not sync.
+// Flush writes out what is buffered, and waits for it; it does not sync.
 func (s *Spill) Flush() error {
 	if err := s.usable(); err != nil {
 		return err
 	}
-	if err := s.flush(); err != nil {
-		return s.fail(err)
-	}
-	return nil
+	s.hand()
+	s.waiting.Wait()
+	return s.usable()
 }
 
-func (s *Spill) flush() error {
+// hand hands what is buffered on to be written.
+func (s *Spill) hand() {
 	if len(s.buf) == 0 {
-		return nil
+		return
 	}
-	seg := s.seg
-	if err := s.write(); err != nil {
-		return err
-	}
-	s.l.stats.streamBytes[s.stream].Add(uint64(len(s.buf)))
-	s.buf = s.buf[:0]
-	s.l.wantSpare(seg)
-	return nil
+	s.put(spillWrite{seg: s.seg, buf: s.buf, at: s.seg.off - int64(len(s.buf))})
+	s.l.wantSpare(s.seg)
+	s.buf = s.l.spillBuffer()
 }
 
-// write puts the buffer in the file and lets the disk begin with it: the sync
+func (s *Spill) put(w spillWrite) {
+	if s.writes == nil {
+		s.writes = make(chan spillWrite, spillWrites)
+		s.writer.Go(s.writeLoop)
+	}
+	s.waiting.Add(1)
+	s.writes <- w
+}
+
+// writeLoop writes what is handed on. After a failure it writes no more, and
+// only lets segments go.
+func (s *Spill) writeLoop() {
+	for w := range s.writes {
+		switch {
+		case w.buf == nil:
+			s.l.retire(w.seg)
+		case s.failed.Load() == nil:
+			if err := s.write(w); err != nil {
+				s.failed.Store(&err)
+			} else {
+				s.l.stats.streamBytes[s.stream].Add(uint64(len(w.buf)))
+			}
+			fallthrough
+		default:
+			s.l.spillBufs.Put(&w.buf)
+		}
+		s.waiting.Done()
+	}
+}
+
+// spillBuffer returns an empty buffer with room for what a Spill gathers.
+func (l *Log) spillBuffer() []byte {
+	if b, _ := l.spillBufs.Get().(*[]byte); b != nil {
+		return (*b)[:0]
+	}
+	// The frame that fills it may reach beyond.
+	return make([]byte, 0, l.o.SpillBuffer+l.o.SpillBuffer/8)
+}
+
+// write puts a buffer in the file and lets the disk begin with it: the sync
 // before the commit then finds little left to do. After an error the segment
 // is closed for ever.
-func (s *Spill) write() (err error) {
-	seg := s.seg
+func (s *Spill) write(w spillWrite) (err error) {
+	seg, end := w.seg, w.at+int64(len(w.buf))
 	seg.ioMu.Lock()
 	defer seg.ioMu.Unlock()
 	s.l.mu.RLock()
@@ -129,19 +192,18 @@ func (s *Spill) write() (err error) {
 			s.l.failLocked(seg, err)
 		}
 	}()
-	at := seg.off - int64(len(s.buf))
-	_, err = seg.file.WriteAt(s.buf, at)
+	_, err = seg.file.WriteAt(w.buf, w.at)
 	if isNoSpace(err) && s.stream == StreamMoved && s.l.ballast.release(s.l) {
-		_, err = seg.file.WriteAt(s.buf, at) // cleaning makes room
+		_, err = seg.file.WriteAt(w.buf, w.at) // cleaning makes room
 	}
 	if err != nil {
 		return err
 	}
-	seg.written.Store(seg.off)
+	seg.written.Store(end)
 	if s.l.noEarly.Load() {
 		return nil
 	}
-	full, err := seg.file.SyncTo(seg.off)
+	full, err := seg.file.SyncTo(end)
 	if full {
 		// This file system knows no asynchronous write-out, and waited for
 		// the disk instead.
@@ -154,11 +216,9 @@ func (s *Spill) write() (err error) {
 func (s *Spill) next(size int64) error {
 	l := s.l
 	if s.seg != nil {
-		if err := s.flush(); err != nil {
-			return err
-		}
+		s.hand()
 		s.leave()
-		l.retire(s.seg)
+		s.put(spillWrite{seg: s.seg})
 		s.seg = nil
 	}
 	if s.stream == StreamBulk && !l.ballast.restore(l) {
@@ -223,6 +283,10 @@ func (s *Spill) Close() error {
 	}
 	s.closed = true
 	l := s.l
+	if s.writes != nil {
+		close(s.writes)
+		s.writer.Wait()
+	}
 	seg := s.seg
 	if seg != nil && len(s.buf) > 0 {
 		// The frames in the buffer never came to be.
@@ -230,6 +294,9 @@ func (s *Spill) Close() error {
 		for n := len(seg.entries); n > 0 && int64(seg.entries[n-1].offset) >= seg.off; n-- {
 			seg.entries = seg.entries[:n-1]
 		}
+	}
+	if buf := s.buf; buf != nil {
+		l.spillBufs.Put(&buf)
 		s.buf = nil
 	}
 	l.mu.Lock()
