@@ -1,0 +1,8 @@
+//go:build !unix
+
+package peer
+
+import "os/exec"
+
+// ownGroup: there are no process groups here; the program alone is killed.
+func ownGroup(*exec.Cmd) {}
