@@ -27,18 +27,16 @@ func pagesBucket() []byte { return []byte("pages") }
 func listsBucket() []byte { return []byte("lists") }
 
 const (
-	// boltPage is bbolt's own page: larger than the default of 4 KiB, in which
-	// a page that does not compress takes two.
-	boltPage = 16 << 10
 	// boltMap is mapped at once, so that growing never waits for readers.
 	boltMap = 1 << 35
 	// boltFill: keys come sorted, and in random places later.
 	boltFill = 0.9
 )
 
+// boltOptions leaves the tree's pages at 4 KiB: larger ones hold a page that
+// does not compress with less waste, but a small put then writes more.
 func boltOptions() *bbolt.Options {
 	o := *bbolt.DefaultOptions
-	o.PageSize = boltPage
 	o.InitialMmapSize = boltMap
 	o.NoFreelistSync = true // found anew when it is opened
 	o.FreelistType = bbolt.FreelistMapType

@@ -39,7 +39,9 @@ func openPebble(dir string) (database, error) {
 		// Pages are compressed already.
 		o.Levels[i].Compression = func() *sstable.CompressionProfile { return sstable.NoCompression }
 		o.Levels[i].FilterPolicy = bloom.FilterPolicy(10)
-		o.Levels[i].BlockSize = 32 << 10
+		// A page is looked for alone; in larger blocks it brought neighbours by
+		// name, which nobody wants.
+		o.Levels[i].BlockSize = 4 << 10
 	}
 	for i := range o.TargetFileSizes {
 		o.TargetFileSizes[i] = 32 << 20
