@@ -238,7 +238,7 @@ func (d *desk) cancelled(p Peer) {
 	if err := d.put(soon, "soon", mem, nil); err != nil && !errors.Is(err, context.DeadlineExceeded) {
 		d.t.Errorf("put that was cancelled: %v", err)
 	}
-	leftRunning(d.t, d.dir)
+	gone(d.t, d.dir)
 	if err := d.Delete(over, "v-0"); !errors.Is(err, context.Canceled) {
 		d.t.Errorf("delete after the end: %v", err)
 	}
@@ -299,4 +299,16 @@ func TestAbsent(t *testing.T) {
 			t.Errorf("%s: does not say how to install it: %v", p.Name(), err)
 		}
 	}
+}
+
+// gone waits until killed processes are reaped by whoever inherited them.
+func gone(t *testing.T, dir string) {
+	t.Helper()
+	for range 200 {
+		if len(running(t, dir)) == 0 {
+			return
+		}
+		time.Sleep(5 * time.Millisecond)
+	}
+	leftRunning(t, dir)
 }

@@ -95,6 +95,7 @@ func (r runner) start(ctx context.Context, stdout interface{ Write([]byte) (int,
 		what += " " + args[0]
 	}
 	if ctx.Err() != nil {
+		groupGone(cmd)
 		return fmt.Errorf("%s: %w", what, ctx.Err())
 	}
 	output := stderr.String()

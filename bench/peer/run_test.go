@@ -45,18 +45,6 @@ func TestRunKillsAll(t *testing.T) {
 	gone(t, dir)
 }
 
-// gone waits until killed processes are reaped by whoever inherited them.
-func gone(t *testing.T, dir string) {
-	t.Helper()
-	for range 1000 {
-		if len(running(t, dir)) == 0 {
-			return
-		}
-		time.Sleep(5 * time.Millisecond)
-	}
-	leftRunning(t, dir)
-}
-
 // TestRunSeparate: nothing of the environment but PATH reaches a program.
 func TestRunSeparate(t *testing.T) {
 	t.Setenv("SECRET", "x")
