@@ -171,6 +171,9 @@ func TestBusy(t *testing.T) {
 	if _, err := s.Append(KindGroup, filler(2, 3000)); err != nil {
 		t.Fatal(err)
 	}
+	if err := s.Flush(); err != nil { // what was left is written behind the caller's back
+		t.Fatal(err)
+	}
 	if err := l.Seal(ctx); err != nil { // the first segment, which the spill has left
 		t.Fatal(err)
 	}
