@@ -45,6 +45,7 @@ func results() map[string]any {
 		"inspect chunk":   inspectChunkResult{},
 		"call":            callResult{},
 		"demo":            demoResult{},
+		"bench run":       benchRunResult{},
 		"version":         versionResult{},
 	}
 }
