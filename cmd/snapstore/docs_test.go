@@ -46,6 +46,8 @@ func results() map[string]any {
 		"call":            callResult{},
 		"demo":            demoResult{},
 		"bench run":       benchRunResult{},
+		"bench compare":   benchCompareResult{},
+		"bench report":    benchReportResult{},
 		"version":         versionResult{},
 	}
 }
