@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"runtime"
+	"runtime/debug"
 	"sync/atomic"
 	"time"
 
@@ -394,6 +395,9 @@ func (m *mix) incremental(ctx context.Context, s *store, first engine.SnapshotID
 		return err
 	}
 	ids = ids[1:]
+	if err := s.settle(ctx); err != nil {
+		return err
+	}
 	if err := s.reopen(); err != nil {
 		return err
 	}
@@ -598,9 +602,8 @@ func (m *mix) memory(ctx context.Context) (err error) {
 	if err := fill(mem, m.image.Mem); err != nil {
 		return err
 	}
-	for range 2 {
-		runtime.GC() // a pool lets go at the second
-	}
+	runtime.GC()         // a pool lets go at the second
+	debug.FreeOSMemory() // which also gives back what was resident before
 	var st runtime.MemStats
 	runtime.ReadMemStats(&st)
 	before, resident := st.HeapAlloc, kib("VmRSS")

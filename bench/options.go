@@ -6,6 +6,8 @@ import (
 	"math"
 	"slices"
 	"strings"
+
+	"github.com/snapstore/snapstore/bench/peer"
 )
 
 // Workload is a part of a run.
@@ -73,6 +75,9 @@ type Options struct {
 	Images string
 	// Preload is how many chunks the index holds in the workload of that name.
 	Preload int
+	// Systems stand beside the engine in the workload Peers; nil are all that
+	// package peer knows.
+	Systems []peer.Peer
 	// Progress is told what is done; nil is nobody.
 	Progress func(step string)
 }
@@ -90,6 +95,9 @@ func (o Options) normal() (Options, error) {
 	}
 	if o.Preload == 0 {
 		o.Preload = int(DefaultPreload * min(o.Scale, 1))
+	}
+	if o.Systems == nil {
+		o.Systems = peer.All()
 	}
 	if o.Progress == nil {
 		o.Progress = func(string) {}

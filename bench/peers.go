@@ -66,7 +66,7 @@ func (r *run) comparePeers(ctx context.Context) (err error) {
 			}
 		}
 	}()
-	for _, p := range append([]peer.Peer{self{}}, peer.All()...) {
+	for _, p := range append([]peer.Peer{self{}}, r.o.Systems...) {
 		c, err := r.contend(ctx, p)
 		if err != nil {
 			return err

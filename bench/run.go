@@ -165,9 +165,16 @@ func (s *store) reopen() error {
 // settle waits until the index has all that is durable, and, where gc works in
 // the background, nothing is left to drop.
 func (s *store) settle(ctx context.Context) error {
-	for {
+	// Between a batch that is applied and the drop that comes of it nothing is
+	// to be seen of either, so it is looked for more than once.
+	for quiet := 0; ; {
 		st := s.e.Stats()
 		if st.WaitingBatches == 0 && (st.PendingDrops <= st.HeldDrops || s.o != nil && s.o.NoBackground) {
+			quiet++
+		} else {
+			quiet = 0
+		}
+		if quiet == 3 {
 			return nil
 		}
 		select {

@@ -45,9 +45,11 @@ type plot struct {
 	SVG             template.HTML
 }
 
+// group is a table. Columns that nothing is in are left out.
 type group struct {
-	Title string
-	Rows  []row
+	Title          string
+	Rows           []row
+	Limits, Judged bool
 }
 
 type row struct {
@@ -71,6 +73,7 @@ func newPage(r *bench.Result) page {
 		}
 		g := &p.Groups[len(p.Groups)-1]
 		g.Rows = append(g.Rows, newRow(f))
+		g.Limits, g.Judged = g.Limits || f.Limit != "", g.Judged || f.Judged != ""
 	}
 	for _, v := range []struct {
 		v    bench.Verdict

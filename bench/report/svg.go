@@ -61,6 +61,10 @@ func (c *canvas) line(x1, y1, x2, y2 float64, class string) {
 	fmt.Fprintf(c, `<line x1="%.1f" y1="%.1f" x2="%.1f" y2="%.1f" class="%s"/>`, x1, y1, x2, y2, class)
 }
 
+// plotWidth is about what a plot has on the page, so that its text is as large
+// as the page's.
+const plotWidth = 600
+
 // bar is one row of a chart of bars.
 type bar struct {
 	name  string
@@ -75,8 +79,8 @@ type bar struct {
 // bars draws rows, with a logarithmic scale where they differ by orders of
 // magnitude.
 func bars(title string, rows []bar, log bool) string {
-	const rowHeight, left, right, top = 34.0, 210.0, 190.0, 8.0
-	c := newCanvas(title, 760, top+rowHeight*float64(len(rows))+8)
+	const rowHeight, left, right, top = 34.0, 172.0, 168.0, 8.0
+	c := newCanvas(title, plotWidth, top+rowHeight*float64(len(rows))+8)
 	most, least := 0.0, math.Inf(1)
 	for _, r := range rows {
 		most, least = max(most, r.value, r.limit, r.high), min(least, r.value)
@@ -114,8 +118,8 @@ func bars(title string, rows []bar, log bool) string {
 
 // lines draws curves.
 func lines(s bench.Series) string {
-	const left, right, top, bottom = 62.0, 24.0, 34.0, 48.0
-	c := newCanvas(s.Title, 760, 330)
+	const left, right, top, bottom = 52.0, 20.0, 40.0, 48.0
+	c := newCanvas(s.Title, plotWidth, 300)
 	w, h := c.w-left-right, c.h-top-bottom
 	x, y := newAxis(s.LogX), newAxis(s.LogY)
 	if !s.LogY {

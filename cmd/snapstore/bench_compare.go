@@ -1,7 +1,6 @@
 package main
 
 import (
-	"errors"
 	"io"
 	"os"
 
@@ -30,11 +29,8 @@ repeats do not touch.`,
 				return err
 			}
 			c, err := bench.Compare(before, after)
-			if errors.Is(err, bench.ErrDifferentWork) {
-				return fail(exitError, "run both with the same options", "%w", err)
-			}
 			if err != nil {
-				return err
+				return benchError(err)
 			}
 			return a.emit(benchCompareResult{c})
 		},

@@ -22,16 +22,19 @@ type benchReportOptions struct {
 func newBenchReportCommand(a *app) *cobra.Command {
 	o := &benchReportOptions{}
 	cmd := &cobra.Command{
-		Use:   "report RESULT",
+		Use:   "report RESULT...",
 		Short: "Draw a result: a page, its plots, or a table for a README",
 		Long: `Draw a result that "bench run" wrote. The format html makes a directory with one
 page, index.html, that needs nothing else, and each of its plots as an SVG file.
 The format markdown writes the figures that have a bar, and the other systems, as
-tables to standard output.`,
+tables to standard output.
+
+Of several results, which must be of the same program, machine and sizes, one is
+made: each may have run workloads of its own.`,
 		Example: `  snapstore bench report result.json --output report
   snapstore bench report result.json --format markdown`,
-		Args: args(1, 1, "a file with a result"),
-		RunE: func(_ *cobra.Command, names []string) error { return o.run(a, names[0]) },
+		Args: args(1, -1, "a file with a result"),
+		RunE: func(_ *cobra.Command, names []string) error { return o.run(a, names) },
 	}
 	cmd.Flags().StringVarP(&o.out, "output", "o", "bench-report", "directory of the page and its plots")
 	cmd.Flags().StringVar(&o.format, "format", "html", "html or markdown")
@@ -60,10 +63,18 @@ func (r benchReportResult) text(w io.Writer) {
 	fmt.Fprintf(w, "%s, and %s beside it\n", r.Page, plural(len(r.Plots), "plot"))
 }
 
-func (o *benchReportOptions) run(a *app, name string) error {
-	r, err := readBench(name)
+func (o *benchReportOptions) run(a *app, names []string) error {
+	var results []bench.Result
+	for _, name := range names {
+		r, err := readBench(name)
+		if err != nil {
+			return err
+		}
+		results = append(results, r)
+	}
+	r, err := bench.Merge(results...)
 	if err != nil {
-		return err
+		return benchError(err)
 	}
 	out := benchReportResult{Plots: []string{}}
 	switch o.format {

@@ -123,33 +123,43 @@ func benchError(err error) error {
 	switch {
 	case errors.Is(err, bench.ErrOptions):
 		return usageError(`run "snapstore bench run --help" for what there is`, "%w", err)
+	case errors.Is(err, bench.ErrDifferentWork):
+		return fail(exitError, "run both with the same program and options", "%w", err)
 	case errors.Is(err, bench.ErrResult):
 		return fail(exitError, `name a file that "snapstore bench run --out FILE" wrote`, "%w", err)
 	}
 	return err
 }
 
-// steps is a line that says what is done, on a terminal only.
+// steps says what is done: in place on a terminal, and line by line with
+// --verbose.
 type steps struct {
-	w     io.Writer
-	began time.Time
+	w          io.Writer // nil: silent
+	begin, end string    // of what is written
+	last       string    // at the end of all
+	began      time.Time
 }
 
 func (a *app) steps() *steps {
-	if a.progress("") == nil {
-		return &steps{}
+	s := &steps{began: time.Now()}
+	switch {
+	case a.verbose:
+		s.w, s.end = a.stderr, "\n"
+	case a.progress("") != nil:
+		// Carriage return, text, erase to the end of the line.
+		s.w, s.begin, s.end, s.last = a.stderr, "\r", "\x1b[K", "\r\x1b[K"
 	}
-	return &steps{w: a.stderr, began: time.Now()}
+	return s
 }
 
 func (s *steps) step(text string) {
 	if s.w != nil {
-		fmt.Fprintf(s.w, "\r%s  %s\x1b[K", toSeconds(time.Since(s.began).Round(time.Second)), text)
+		fmt.Fprintf(s.w, "%s%s  %s%s", s.begin, toSeconds(time.Since(s.began).Round(time.Second)), text, s.end)
 	}
 }
 
 func (s *steps) clear() {
 	if s.w != nil {
-		fmt.Fprint(s.w, "\r\x1b[K")
+		fmt.Fprint(s.w, s.last)
 	}
 }
