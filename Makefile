@@ -67,6 +67,7 @@ fuzz: ## every fuzz target, FUZZ_TIME each
 
 bench: build ## the engine beside the machine's limits and its peers; BENCH_FLAGS=--quick takes a minute
 	bin/snapstore bench run --out bin/bench.json $(BENCH_FLAGS)
+	bin/snapstore bench report bin/bench.json --output bin/bench-report
 
 gobench: ## benchmarks of single packages, BENCH and BENCH_COUNT choose
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) ./...

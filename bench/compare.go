@@ -57,17 +57,23 @@ func Compare(before, after Result) (Comparison, error) {
 		what          string
 		before, after any
 	}{
-		{"seed", a.Seed, b.Seed}, {"scale", a.Scale, b.Scale}, {"bytes of the image", a.ImageBytes, b.ImageBytes},
-		{"takes in a repeat", a.Takes, b.Takes}, {"snapshots", a.Snapshots, b.Snapshots},
+		{"seed", a.Seed, b.Seed},
+		{"scale", a.Scale, b.Scale},
+		{"bytes of the image", a.ImageBytes, b.ImageBytes},
+		{"takes in a repeat", a.Takes, b.Takes},
+		{"snapshots", a.Snapshots, b.Snapshots},
 	} {
 		if x.before != x.after {
 			return c, fmt.Errorf("%w: %s %v and %v", ErrDifferentWork, x.what, x.before, x.after)
 		}
 	}
 	for _, x := range []struct{ what, before, after string }{
-		{"processor", before.Machine.CPU, after.Machine.CPU}, {"cores", fmt.Sprint(before.Machine.Cores), fmt.Sprint(after.Machine.Cores)},
-		{"vectors", before.Machine.Vectors, after.Machine.Vectors}, {"kernel", before.Machine.Kernel, after.Machine.Kernel},
-		{"file system", before.Machine.FileSystem, after.Machine.FileSystem}, {"Go", before.Build.Go, after.Build.Go},
+		{"processor", before.Machine.CPU, after.Machine.CPU},
+		{"cores", fmt.Sprint(before.Machine.Cores), fmt.Sprint(after.Machine.Cores)},
+		{"vectors", before.Machine.Vectors, after.Machine.Vectors},
+		{"kernel", before.Machine.Kernel, after.Machine.Kernel},
+		{"file system", before.Machine.FileSystem, after.Machine.FileSystem},
+		{"Go", before.Build.Go, after.Build.Go},
 	} {
 		if x.before != x.after {
 			c.Cautions = append(c.Cautions, fmt.Sprintf("%s: %s, then %s", x.what, orNone(x.before), orNone(x.after)))

@@ -204,9 +204,9 @@ func (m *mix) full(ctx context.Context, s *store, c *engine.Canister, mem *engin
 
 // addWritten tells whether the system counts what is written; not all file
 // systems do.
-func (m *run) addWritten(counted bool, bytes int64, id string) bool {
+func (r *run) addWritten(counted bool, bytes int64, id string) bool {
 	if !counted || bytes == 0 {
-		m.rec.note(id, "the system, or the file system, does not count bytes written")
+		r.rec.note(id, "the system, or the file system, does not count bytes written")
 		return false
 	}
 	return true
@@ -385,7 +385,7 @@ func (m *mix) incremental(ctx context.Context, s *store, first engine.SnapshotID
 	if err := s.reopen(); err != nil {
 		return err
 	}
-	if c, mem, err = s.again(1, engine.WasmMemory); err != nil {
+	if c, _, err = s.again(1, engine.WasmMemory); err != nil {
 		return err
 	}
 	if err := m.loadDiff(ctx, s, c, ids); err != nil {
@@ -469,7 +469,7 @@ func (m *mix) space(ctx context.Context, s *store, ideal *workload.Ideal) error 
 		ID: "space", Title: "bytes on disk after 11 snapshots", X: "", Y: "MB",
 		Lines: []Line{
 			{"images as they are", []Point{{0, mb(int64(len(m.image.Mem)) * (kept + 1))}}},
-			{"distinct pages, uncompressed", []Point{{0, mb(int64(ideal.Pages) * workload.PageSize)}}},
+			{"distinct pages, raw", []Point{{0, mb(int64(ideal.Pages) * workload.PageSize)}}},
 			{"snapstore", []Point{{0, mb(n)}}},
 			{"ideal", []Point{{0, mb(ideal.Bytes)}}},
 		},

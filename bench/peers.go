@@ -185,7 +185,7 @@ func (r *run) contend(ctx context.Context, p peer.Peer) (*contender, error) {
 // that one.
 func (c *contender) readAndDelete(ctx context.Context, dir string, v peer.Version, names []string) error {
 	dst := filepath.Join(dir, "restored")
-	defer os.Remove(dst)
+	defer func() { _ = os.Remove(dst) }() // goes with its directory at the latest
 	took, err := timed(func() error { return c.store.Get(ctx, v.Name, dst) })
 	if err != nil {
 		return err

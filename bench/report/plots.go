@@ -42,7 +42,7 @@ func throughput(r *bench.Result) Plot {
 		}
 		rows = append(rows, bar{
 			name: x.name, value: f.Value.Median, low: f.Value.Min, high: f.Value.Max, limit: f.LimitValue.Median, class: "b0",
-			text: fmt.Sprintf("%s MB/s, %.2f of limit", short(f.Value.Median), f.Ratio.Median),
+			text: fmt.Sprintf("%s MB/s, ratio %.2f", short(f.Value.Median), f.Ratio.Median),
 		})
 	}
 	if len(rows) == 0 {

@@ -2,6 +2,7 @@ package report
 
 import (
 	"encoding/xml"
+	"errors"
 	"io"
 	"math"
 	"os"
@@ -65,7 +66,7 @@ func TestPlotsAreWholeAndEscaped(t *testing.T) {
 		ids = append(ids, p.ID)
 		for d := xml.NewDecoder(strings.NewReader(p.File())); ; {
 			tok, err := d.Token()
-			if err == io.EOF {
+			if errors.Is(err, io.EOF) {
 				break
 			}
 			if err != nil {

@@ -79,7 +79,7 @@ type bar struct {
 // bars draws rows, with a logarithmic scale where they differ by orders of
 // magnitude.
 func bars(title string, rows []bar, log bool) string {
-	const rowHeight, left, right, top = 34.0, 172.0, 168.0, 8.0
+	const rowHeight, left, right, top = 34.0, 166.0, 178.0, 8.0
 	c := newCanvas(title, plotWidth, top+rowHeight*float64(len(rows))+8)
 	most, least := 0.0, math.Inf(1)
 	for _, r := range rows {
@@ -144,7 +144,7 @@ func lines(s bench.Series) string {
 	c.line(left, top+h, left+w, top+h, "g")
 	c.text(left+w, top+h+40, "s", "end", s.X)
 	c.text(left-8, top-14, "s", "start", s.Y)
-	legend := left + 60
+	legend := left + 20 + 6.6*float64(len([]rune(s.Y)))
 	for i, l := range s.Lines {
 		class := fmt.Sprint(i % 4)
 		var d strings.Builder
@@ -248,7 +248,7 @@ func short(v float64) string {
 	s := fmt.Sprintf("%.3g", v)
 	if math.Abs(v) >= 1000 {
 		s = fmt.Sprintf("%.0f", v)
-		if len(s) > 4 {
+		if len(s) > 3 {
 			s = s[:len(s)-3] + "," + s[len(s)-3:]
 		}
 	}

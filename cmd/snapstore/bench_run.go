@@ -97,11 +97,20 @@ func (o *benchRunOptions) run(ctx context.Context, a *app, c *cobra.Command) (er
 	}
 	var out *os.File
 	if o.out != "" {
-		// Half an hour later is too late to find that it can not be written.
-		if out, err = os.OpenFile(o.out, os.O_CREATE|os.O_WRONLY, 0o644); err != nil {
+		// Half an hour later is too late to find that it can not be written. What
+		// is there stays until there is something better.
+		name := o.out + ".part"
+		if out, err = os.Create(name); err != nil {
 			return fail(exitError, "name a file that can be written with --out", "%w", err)
 		}
-		defer func() { err = errors.Join(err, out.Close()) }()
+		defer func() {
+			if err = errors.Join(err, out.Close()); err == nil {
+				err = os.Rename(name, o.out)
+			}
+			if err != nil {
+				err = errors.Join(err, os.Remove(name))
+			}
+		}()
 	}
 	p := a.steps()
 	o.Progress = p.step
@@ -111,7 +120,7 @@ func (o *benchRunOptions) run(ctx context.Context, a *app, c *cobra.Command) (er
 		return benchError(err)
 	}
 	if out != nil {
-		if err := errors.Join(out.Truncate(0), json.NewEncoder(out).Encode(r)); err != nil {
+		if err := json.NewEncoder(out).Encode(r); err != nil {
 			return err
 		}
 	}
