@@ -116,7 +116,10 @@ func (o *benchRunOptions) run(ctx context.Context, a *app, c *cobra.Command) (er
 	o.Progress = p.step
 	r, err := bench.Run(ctx, o.Options)
 	p.clear()
-	if err != nil {
+	switch {
+	case err != nil && ctx.Err() != nil && errors.Is(err, ctx.Err()):
+		return fail(exitInterrupted, "nothing is left of the run; begin it again", "interrupted")
+	case err != nil:
 		return benchError(err)
 	}
 	if out != nil {
