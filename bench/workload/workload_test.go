@@ -259,3 +259,22 @@ func TestSeries(t *testing.T) {
 		t.Error("half an archive was read without a word")
 	}
 }
+
+func TestShiftedCopy(t *testing.T) {
+	t.Parallel()
+	page, other := make([]byte, 2*PageSize), make([]byte, PageSize)
+	g := Pages{Seed: 4}
+	for _, fill := range []func([]byte){g.Random, g.Structured} {
+		fill(page[:PageSize])
+		fill(page[PageSize:])
+		fill(other)
+		if shift, ok := shiftedCopy(page[:PageSize], other); ok {
+			t.Errorf("a page of its own is a copy moved by %d", shift)
+		}
+		for _, by := range []int{0, 8, 48, 1000} {
+			if shift, ok := shiftedCopy(page[:PageSize], page[by:by+PageSize]); !ok || shift != by {
+				t.Errorf("a page moved by %d: moved by %d, %v", by, shift, ok)
+			}
+		}
+	}
+}
