@@ -185,10 +185,9 @@ func (m *mix) full(ctx context.Context, s *store, c *engine.Canister, mem *engin
 		if err := s.settle(ctx); err != nil {
 			return none, err
 		}
-		if err := s.reopen(); err != nil {
+		if after, err = s.reopenCounting(); err != nil {
 			return none, err
 		}
-		after, _, _ = ioCounters()
 	}
 	n := len(m.image.Mem)
 	m.rec.add("machine.pipeline", mbps(n, bound), 0)
@@ -421,11 +420,11 @@ func (m *mix) incremental(ctx context.Context, s *store, first engine.SnapshotID
 	}
 	end := s.e.Stats()
 	began := cpuTime()
-	if err := s.reopen(); err != nil {
+	io, err := s.reopenCounting()
+	if err != nil {
 		return err
 	}
 	after += cpuTime() - began // the index is written now
-	io, _, _ := ioCounters()
 	n := int64(m.s.takes)
 	byGC := end.GC.BytesWritten - stats.GC.BytesWritten
 	if m.addWritten(counted, io-before, "take.written") {

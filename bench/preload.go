@@ -72,10 +72,10 @@ func (r *run) preload(ctx context.Context) (err error) {
 			takes, bounds, compressed = append(takes, ms(t.took)), append(bounds, ms(t.bound)), compressed+t.compressed
 		}
 		byGC := s.e.Stats().GC.BytesWritten - stats.GC.BytesWritten
-		if err := s.reopen(); err != nil {
+		io, err := s.reopenCounting()
+		if err != nil {
 			return err
 		}
-		io, _, _ := ioCounters()
 		n := int64(r.s.takes)
 		r.rec.add("preload.take", quantile(takes, 0.5), quantile(bounds, 0.5))
 		if r.addWritten(counted, io-before, "preload.written") {

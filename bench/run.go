@@ -162,6 +162,16 @@ func (s *store) reopen() error {
 	return s.open()
 }
 
+// reopenCounting is reopen, and tells what the process had written when the store
+// was closed, with all of the index.
+func (s *store) reopenCounting() (written int64, err error) {
+	if err := s.close(); err != nil {
+		return 0, err
+	}
+	written, _, _ = ioCounters()
+	return written, s.open()
+}
+
 // settle waits until the index has all that is durable, and, where gc works in
 // the background, nothing is left to drop.
 func (s *store) settle(ctx context.Context) error {
