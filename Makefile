@@ -12,12 +12,14 @@ SEED          ?= 1
 TORTURE_STATE ?= .torture.json
 # How long each fuzz target runs in "make fuzz".
 FUZZ_TIME     ?= 10s
-# Benchmarks to run in "make bench", a regular expression, and how often.
+# What "make bench" gets, see "snapstore bench run --help".
+BENCH_FLAGS   ?=
+# Go benchmarks to run in "make gobench", a regular expression, and how often.
 BENCH         ?= .
 BENCH_COUNT   ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint tools fmt race torture cross fuzz bench cover clean
+.PHONY: help demo build test lint tools fmt race torture cross fuzz bench gobench cover clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -80,7 +82,11 @@ fuzz: ## every fuzz target, FUZZ_TIME each
 		done; \
 	done
 
-bench: ## benchmarks, BENCH and BENCH_COUNT choose
+bench: build ## the engine beside the machine's limits and its peers; BENCH_FLAGS=--quick takes a minute
+	bin/snapstore bench run --out bin/bench.json $(BENCH_FLAGS)
+	bin/snapstore bench report bin/bench.json --output bin/bench-report
+
+gobench: ## benchmarks of single packages, BENCH and BENCH_COUNT choose
 	$(GO) test -run '^$$' -bench '$(BENCH)' -benchmem -count $(BENCH_COUNT) ./...
 
 cover: ## statement coverage of each package, from all tests

@@ -45,6 +45,9 @@ func results() map[string]any {
 		"inspect chunk":   inspectChunkResult{},
 		"call":            callResult{},
 		"demo":            demoResult{},
+		"bench run":       benchRunResult{},
+		"bench compare":   benchCompareResult{},
+		"bench report":    benchReportResult{},
 		"version":         versionResult{},
 	}
 }

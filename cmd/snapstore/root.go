@@ -57,7 +57,7 @@ Exit codes: 0 ok, 1 error, 2 usage, 3 finished but problems were found,
 	cmd.AddCommand(
 		newInitCommand(a), newCanisterCommand(a), newSnapshotCommand(a),
 		newVerifyCommand(a), newGCCommand(a), newStatsCommand(a), newRebuildIndexCommand(a),
-		newInspectCommand(a), newCallCommand(a), newDemoCommand(a), newVersionCommand(a), newCompletionCommand(),
+		newInspectCommand(a), newCallCommand(a), newDemoCommand(a), newBenchCommand(a), newVersionCommand(a), newCompletionCommand(),
 	)
 	for _, leaf := range leaves(cmd) {
 		if leaf.ValidArgs == nil && leaf.Name() != "init" {
