@@ -18,5 +18,6 @@ func SumPages(ids []ID, pages []byte) error {
 	if err := pagehash.SumNonZero(pagehash.Best(), ids, pages); err != nil {
 		return fmt.Errorf("chunk: %w", err)
 	}
+	weaken(ids)
 	return nil
 }

@@ -197,7 +197,7 @@ func (in *ingest) decide(wi *window) error {
 		switch id := wi.id(i); {
 		case id.IsZero():
 			in.st.Zero++
-		case id == in.was[i] && !in.w.o.Heal:
+		case id == in.was[i] && !in.w.o.Heal && !in.w.o.Compare:
 			in.st.Unchanged++
 		default:
 			in.fresh = append(in.fresh, i)
@@ -206,6 +206,9 @@ func (in *ingest) decide(wi *window) error {
 	}
 	in.met = append(in.met[:0], make([]bool, len(in.ids))...)
 	if err := in.w.meet(in.ids, in.met); err != nil {
+		return err
+	}
+	if err := in.compare(wi); err != nil {
 		return err
 	}
 	for k, i := range in.fresh {
@@ -229,6 +232,22 @@ func (in *ingest) decide(wi *window) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// compare finds what was met and is something else.
+func (in *ingest) compare(wi *window) error {
+	if in.w.compare == nil {
+		return nil
+	}
+	for k, i := range in.fresh {
+		id := in.ids[k]
+		same, err := in.w.compare.page(wi.index[i], id, wi.copyOf(i), in.met[k] || id == in.was[i])
+		if err != nil {
+			return err
+		}
+		in.met[k] = in.met[k] && same
 	}
 	return nil
 }
