@@ -121,6 +121,7 @@ func Options(seed uint64) engine.Options {
 		NoBackground: rng.IntN(2) == 0, DebtWait: 20 * time.Second,
 	}
 	o.DedupDomain = []engine.DedupDomain{engine.DedupStore, engine.DedupCanister}[rng.IntN(2)]
+	o.CompareOnHit = rng.IntN(4) == 0
 	return o
 }
 
