@@ -33,6 +33,7 @@ build: ## build the command as bin/snapstore
 test: ## vet and all tests, under five minutes
 	$(GO) vet ./...
 	$(GO) test -timeout 5m ./...
+	$(GO) test -timeout 5m -tags weakhash -run WeakHash ./engine
 
 lint: ## what golangci-lint finds; see .golangci.yml ("make tools" installs it)
 	@lint=$$(PATH="$(TOOLS):$$PATH:$$($(GO) env GOPATH)/bin" command -v golangci-lint) || \

@@ -18,6 +18,7 @@ func SumPages(ids []ID, pages []byte) error {
 	if err := pagehash.SumNonZero(pagehash.Best(), ids, pages); err != nil {
 		return fmt.Errorf("chunk: %w", err)
 	}
+	weaken(ids)
 	return nil
 }
 
@@ -26,5 +27,6 @@ func sumEach(ids []ID, pages []*[PageSize]byte) error {
 	if err := pagehash.SumEach(pagehash.Best(), ids, pages); err != nil {
 		return fmt.Errorf("chunk: %w", err)
 	}
+	weaken(ids)
 	return nil
 }

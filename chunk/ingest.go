@@ -52,6 +52,14 @@ func (wi *window) id(i int) ID {
 	return ID{}
 }
 
+// page is what page i was hashed as. Zero pages that are not held have none.
+func (wi *window) page(i int) []byte {
+	if wi.isHeld {
+		return wi.held[i][:]
+	}
+	return wi.copyOf(i)
+}
+
 func (wi *window) copyOf(i int) []byte {
 	at := int(wi.at[i])
 	return wi.slabs[at/GroupPages][at%GroupPages*PageSize:][:PageSize]
@@ -226,7 +234,7 @@ func (in *ingest) decide(wi *window) error {
 		switch id := wi.id(i); {
 		case id.IsZero():
 			in.st.Zero++
-		case id == in.was[i] && !in.w.o.Heal:
+		case id == in.was[i] && !in.w.o.Heal && !in.w.o.Compare:
 			in.st.Unchanged++
 		default:
 			in.fresh = append(in.fresh, i)
@@ -235,6 +243,9 @@ func (in *ingest) decide(wi *window) error {
 	}
 	in.met = append(in.met[:0], make([]bool, len(in.ids))...)
 	if err := in.w.meet(in.ids, in.met); err != nil {
+		return err
+	}
+	if err := in.compare(wi); err != nil {
 		return err
 	}
 	for k, i := range in.fresh {
@@ -258,6 +269,22 @@ func (in *ingest) decide(wi *window) error {
 				return err
 			}
 		}
+	}
+	return nil
+}
+
+// compare finds what was met and is something else.
+func (in *ingest) compare(wi *window) error {
+	if in.w.compare == nil {
+		return nil
+	}
+	for k, i := range in.fresh {
+		id := in.ids[k]
+		same, err := in.w.compare.page(wi.index[i], id, wi.page(i), in.met[k] || id == in.was[i])
+		if err != nil {
+			return err
+		}
+		in.met[k] = in.met[k] && same
 	}
 	return nil
 }

@@ -87,21 +87,27 @@ func (s *shared) Retire(ids []Key) {
 
 // locate says where to read id: what is published first, then the index.
 func (s *Store) locate(id ID) (index.Location, error) {
+	p, err := s.place(id)
+	return p.Loc, err
+}
+
+// place is locate, and says what is there.
+func (s *Store) place(id ID) (Placement, error) {
 	key := s.domain.Key(id)
 	if p, ok := s.Placed(key); ok {
-		return p.Loc, nil
+		return p, nil
 	}
 	s.stats.lookups.Add(1)
 	e, ok, err := s.index.Get(key)
 	if err != nil {
-		return index.Location{}, fmt.Errorf("chunk: look up %v: %w", id, err)
+		return Placement{}, fmt.Errorf("chunk: look up %v: %w", id, err)
 	}
 	// A lost entry is tried all the same: what could not be read may be readable
 	// again.
 	if !ok || e.Location == (index.Location{}) {
-		return index.Location{}, &NotStoredError{id}
+		return Placement{}, &NotStoredError{id}
 	}
-	return e.Location, nil
+	return Placement{Key: key, Loc: e.Location, Node: e.Node}, nil
 }
 
 func frameLoc(l index.Location) seglog.Loc {

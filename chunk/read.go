@@ -23,14 +23,18 @@ const goneTries = 8
 func (s *Store) find(id ID, node bool, try func(index.Location) error) error {
 	gone, second := 0, false
 	for {
-		at, err := s.locate(id)
+		p, err := s.place(id)
 		if err != nil {
 			return err
 		}
+		at := p.Loc
 		failpoint.At(failpoint.Located, "")
 		switch err = try(at); {
 		case err == nil:
 			return nil
+		case errors.Is(err, errKind) && p.Node != node:
+			// The question was wrong, and what is stored is whole.
+			return &NotStoredError{id}
 		case errors.Is(err, seglog.ErrSegmentGone):
 			if gone++; gone < goneTries {
 				continue
@@ -56,6 +60,9 @@ func isDamage(err error) bool {
 	return errors.As(err, &d) || errors.Is(err, seglog.ErrDamaged)
 }
 
+// errKind: the frame holds something else than was asked for.
+var errKind = errors.New("frame of another kind")
+
 // readFrame returns the payload of a frame of the wanted kind, in buf if it fits.
 func (s *Store) readFrame(loc seglog.Loc, want seglog.Kind, buf []byte) ([]byte, error) {
 	s.stats.frames.Add(1)
@@ -64,7 +71,7 @@ func (s *Store) readFrame(loc seglog.Loc, want seglog.Kind, buf []byte) ([]byte,
 		return nil, err
 	}
 	if kind != want {
-		return nil, damaged("frame of %v where %v is expected", kind, want)
+		return nil, damaged("%w: %v where %v is expected", errKind, kind, want)
 	}
 	return payload, nil
 }

@@ -31,6 +31,10 @@ type WriterOptions struct {
 	Pins    *Pins
 	NoDedup bool
 	Workers int // 0 = the store's
+	// Compare reads what was met, and compares: a CollisionError ends the writer.
+	// Pages equal to the base are compared too. Others must not write meanwhile,
+	// since two writers do not see each other's content.
+	Compare bool
 	// Heal looks up pages that are equal to the base as well, and writes those
 	// whose content was lost.
 	Heal bool
@@ -51,6 +55,8 @@ type Writer struct {
 
 	// seen are the IDs that this writer appended or met.
 	seen map[ID]struct{}
+
+	compare *comparer // nil: what was met is taken for equal
 
 	frames   []seglog.NewFrame // in memory, for the commit stream
 	lent     [][]byte          // buffers of the store's that frames lie in
@@ -80,7 +86,11 @@ func (s *Store) NewWriter(o WriterOptions) *Writer {
 	if o.Workers <= 0 {
 		o.Workers = s.workers
 	}
-	return &Writer{s: s, o: o, seen: map[ID]struct{}{}}
+	w := &Writer{s: s, o: o, seen: map[ID]struct{}{}}
+	if o.Compare {
+		w.compare = newComparer(s)
+	}
+	return w
 }
 
 func (w *Writer) ready() error {
@@ -198,7 +208,10 @@ func (w *Writer) addNode(id ID, node []byte, kept bool) error {
 		return errors.New("chunk: node with the zero id")
 	}
 	var met [1]bool
-	if w.err = w.meet([]ID{id}, met[:]); w.err != nil || met[0] {
+	if w.err = w.meet([]ID{id}, met[:]); w.err == nil && w.compare != nil {
+		met[0], w.err = w.compare.node(id, node, met[0])
+	}
+	if w.err != nil || met[0] {
 		return w.err
 	}
 	if !kept {

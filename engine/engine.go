@@ -71,10 +71,12 @@ type Engine struct {
 	scrub    *scrubbing // nil when nothing is scrubbed
 	// comparing holds the one comparison of counts that may go on.
 	comparing chan struct{}
-	counters  *counters
-	closing   atomic.Bool
-	closed    sync.Once
-	closeErr  error
+	// writing holds the one operation that may write where content is compared.
+	writing  chan struct{}
+	counters *counters
+	closing  atomic.Bool
+	closed   sync.Once
+	closeErr error
 }
 
 // earlyBatches keeps batches that the log writes of itself before the applier
@@ -132,7 +134,7 @@ func open(dir string, opts *Options) (_ *Engine, err error) {
 	if err := opts.Validate(); err != nil {
 		return nil, err
 	}
-	e := &Engine{dir: dir, o: opts.withDefaults(), table: map[CanisterID]*entry{}, counters: newCounters(), comparing: make(chan struct{}, 1)}
+	e := &Engine{dir: dir, o: opts.withDefaults(), table: map[CanisterID]*entry{}, counters: newCounters(), comparing: make(chan struct{}, 1), writing: make(chan struct{}, 1)}
 	if ok, err := seglog.Exists(e.o.FS, dir); errors.Is(err, syscall.ENOTDIR) {
 		return nil, fmt.Errorf("%s is not a directory: %w", dir, ErrNoStore)
 	} else if err != nil {

@@ -28,6 +28,9 @@ var (
 	// ErrQuota: the canister, or the store, has as many bytes as it may have; see
 	// QuotaError.
 	ErrQuota = errors.New("quota reached")
+	// ErrCollision: two different pages have the same hash, which
+	// Options.CompareOnHit has found; see CollisionError.
+	ErrCollision = chunk.ErrCollision
 	// ErrRunning: the canister runs and the take was asked to refuse that.
 	ErrRunning = errors.New("canister is running")
 	// ErrOpenCalls: the canister has open call contexts and the take was asked to refuse that.
@@ -61,6 +64,10 @@ var (
 // CorruptionError names the damage: chunk, segment and offset always, canister,
 // snapshot, section and page where they are known.
 type CorruptionError = chunk.CorruptionError
+
+// CollisionError names what could not be stored, because something else has its
+// hash.
+type CollisionError = chunk.CollisionError
 
 // Error says which operation failed, on what, why, and what to do next where
 // a person can do something.
@@ -116,6 +123,8 @@ func hint(err error) string {
 		return "delete snapshots or make room on the file system, then try again"
 	case errors.Is(err, ErrQuota):
 		return "delete or replace snapshots, or allow more"
+	case errors.Is(err, ErrCollision):
+		return "keep the content of both: it is the first collision of BLAKE3 that is known"
 	case errors.Is(err, ErrDebt):
 		return "let gc catch up, or close readers that hold deleted snapshots"
 	case errors.Is(err, ErrReadOnly):

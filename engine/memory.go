@@ -290,7 +290,7 @@ func (m *Memory) assign(ctx context.Context, buf []byte, indexes []uint64, ids [
 			if *q == *src {
 				continue
 			}
-		} else if chunk.Sum(src[:]) == ids[i] && !(lossy && m.s.gone(ids[i])) {
+		} else if chunk.Sum(src[:]) == ids[i] && !m.s.e.o.CompareOnHit && !(lossy && m.s.gone(ids[i])) {
 			continue
 		}
 		q, err := m.own(page, true)

@@ -65,6 +65,11 @@ type Options struct {
 	// all canisters. It takes effect at Create and stays. Open with
 	// DedupCanister refuses a store that was made otherwise.
 	DedupDomain DedupDomain
+	// CompareOnHit reads every page that seems to be stored already and compares
+	// it byte by byte, instead of trusting 256 bits of BLAKE3. A collision is
+	// refused with ErrCollision and changes nothing. Operations that write then go
+	// one after the other, and each page that did not change costs a read.
+	CompareOnHit bool
 	// Codec compresses new groups; the zero value is s2. Use chunk.CodecRaw
 	// through NoCompression.
 	Codec chunk.Codec
@@ -202,7 +207,7 @@ func (o *Options) Validate() error {
 // String lists what is set, for logs and bug reports.
 func (o *Options) String() string {
 	c := o.withDefaults()
-	return fmt.Sprintf("snapshot-limit=%d canister-quota=%d store-quota=%d segment-size=%d dedup=%s codec=%s page-cache=%d node-cache=%d index-cache=%d memtable=%d max-debt=%d max-drops=%d debt-wait=%s clean-below=%.2f ballast=%d background=%t tracking=%s huge-pages=%t",
-		c.SnapshotLimit, c.CanisterQuota, c.StoreQuota, c.SegmentSize, c.DedupDomain, c.Codec, c.PageCache, c.NodeCache, c.IndexCache, c.MemTable,
+	return fmt.Sprintf("snapshot-limit=%d canister-quota=%d store-quota=%d segment-size=%d dedup=%s compare-on-hit=%t codec=%s page-cache=%d node-cache=%d index-cache=%d memtable=%d max-debt=%d max-drops=%d debt-wait=%s clean-below=%.2f ballast=%d background=%t tracking=%s huge-pages=%t",
+		c.SnapshotLimit, c.CanisterQuota, c.StoreQuota, c.SegmentSize, c.DedupDomain, c.CompareOnHit, c.Codec, c.PageCache, c.NodeCache, c.IndexCache, c.MemTable,
 		c.MaxDebt, c.MaxDrops, c.DebtWait, c.CleanBelow, c.Ballast, !c.NoBackground, c.Tracking, c.HugePages)
 }

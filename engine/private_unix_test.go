@@ -84,7 +84,32 @@ func TestPrivateFiles(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for _, name := range []string{"ROOT-A", "LOCK", "index", "log"} {
+	// Where others can get in, the files count too.
+	reachable := []string{"ROOT-B", must(filepath.Glob(filepath.Join(dir, "log", "*.seg")))[0], must(filepath.Glob(filepath.Join(dir, "index", "pebble", "*")))[0]}
+	for _, name := range reachable {
+		if !filepath.IsAbs(name) {
+			name = filepath.Join(dir, name)
+		}
+		if err := errors.Join(os.Chmod(dir, 0o755), os.Chmod(name, 0o666)); err != nil {
+			t.Fatal(err)
+		}
+		refused(name + " that others may write to")
+		if err := errors.Join(os.Chmod(dir, 0o700), os.Chmod(name, 0o600)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if os.Geteuid() == 0 {
+		for _, name := range []string{dir, filepath.Join(dir, "log")} {
+			if err := os.Chown(name, 4711, -1); err != nil {
+				t.Fatal(err)
+			}
+			refused(name + " of another account")
+			if err := os.Chown(name, 0, -1); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	for _, name := range []string{"ROOT-A", "LOCK", "index", "log", "index/pebble", "index/TRUSTED"} {
 		name = filepath.Join(dir, name)
 		away := filepath.Join(t.TempDir(), "away")
 		if err := errors.Join(os.Rename(name, away), os.Symlink(away, name)); err != nil {

@@ -225,6 +225,8 @@ func (c *counters) observe(op operationKind, began time.Time, err error) {
 		result = "limit"
 	case errors.Is(err, ErrQuota):
 		result = "quota"
+	case errors.Is(err, ErrCollision):
+		result = "collision"
 	case errors.Is(err, ErrNotFound):
 		result = "not_found"
 	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrDamaged):

@@ -151,6 +151,7 @@ type operation struct {
 	seals    []*sealed
 	builds   []*built
 	reserved *reservation
+	leave    func()
 	ended    func()
 	sent     bool // the committer has the writer and half of ended
 }
@@ -180,23 +181,43 @@ func (e *Engine) begin(ctx context.Context, ent *entry) (*operation, error) {
 	if err := ent.lock(ctx); err != nil {
 		return nil, err
 	}
+	leave, err := e.oneByOne(ctx)
+	if err != nil {
+		ent.unlock()
+		return nil, err
+	}
 	_, rec, err := e.lookup(ent.id)
 	if err == nil {
 		err = e.applier.Wait(ctx, ent.seq)
 	}
 	if err != nil {
+		leave()
 		ent.unlock()
 		return nil, translate(err)
 	}
-	op := &operation{e: e, ent: ent, rec: rec, ended: both(e.tickets.Begin()), pins: e.store.NewPins()}
+	op := &operation{e: e, ent: ent, rec: rec, leave: leave, ended: both(e.tickets.Begin()), pins: e.store.NewPins()}
 	op.writer = e.newWriter(ent, op.pins)
 	return op, nil
+}
+
+// oneByOne lets one operation write at a time where content is compared: two that
+// wrote at once would not see what the other brings.
+func (e *Engine) oneByOne(ctx context.Context) (leave func(), err error) {
+	if !e.o.CompareOnHit {
+		return func() {}, nil
+	}
+	select {
+	case e.writing <- struct{}{}:
+		return func() { <-e.writing }, nil
+	case <-ctx.Done():
+		return nil, ctx.Err()
+	}
 }
 
 // newWriter gives what writes in the domain of a canister.
 func (e *Engine) newWriter(ent *entry, pins *chunk.Pins) *chunk.Writer {
 	return e.in(ent.id).NewWriter(chunk.WriterOptions{
-		Codec: e.o.Codec, Pins: pins, NoDedup: e.idx.Untrusted() != nil, Heal: e.counter.Lossy(),
+		Codec: e.o.Codec, Pins: pins, NoDedup: e.idx.Untrusted() != nil, Compare: e.o.CompareOnHit, Heal: e.counter.Lossy(),
 		Spill:      func() (chunk.Spill, error) { return e.log.Spill(seglog.StreamBulk) },
 		SpillAfter: e.o.BulkAfter,
 	})
@@ -277,6 +298,7 @@ func (op *operation) end() {
 		op.ended()
 	}
 	op.ended()
+	op.leave()
 	if op.reserved != nil {
 		op.e.mu.Lock()
 		op.e.accounts.settle(op.reserved)

@@ -280,7 +280,7 @@ func TestGlobals(t *testing.T) {
 func TestEveryErrorHasAHint(t *testing.T) {
 	codes := map[error]exitCode{
 		engine.ErrNoStore: exitNoStore, engine.ErrExists: exitError, engine.ErrLocked: exitLocked, engine.ErrNewerFormat: exitNewerFormat,
-		engine.ErrRolledBack: exitError, engine.ErrNotFound: exitNotFound, engine.ErrSnapshotLimit: exitLimit, engine.ErrQuota: exitLimit, engine.ErrUnsafe: exitError, engine.ErrRunning: exitError,
+		engine.ErrRolledBack: exitError, engine.ErrNotFound: exitNotFound, engine.ErrSnapshotLimit: exitLimit, engine.ErrQuota: exitLimit, engine.ErrCollision: exitError, engine.ErrUnsafe: exitError, engine.ErrRunning: exitError,
 		engine.ErrOpenCalls: exitError, engine.ErrOtherCanister: exitError, engine.ErrImmutable: exitError, engine.ErrNoSpace: exitError,
 		engine.ErrDebt: exitError, engine.ErrCorrupt: exitError, engine.ErrDamaged: exitError, engine.ErrReadOnly: exitError,
 		engine.ErrInvalid: exitUsage, engine.ErrClosed: exitError, io.ErrUnexpectedEOF: exitError,

@@ -139,6 +139,7 @@ func classify(err error) (exitCode, string) {
 		{engine.ErrNewerFormat, exitNewerFormat, "use the version of snapstore that wrote the store, or a newer one"},
 		{engine.ErrSnapshotLimit, exitLimit, `pass --replace ID to replace a snapshot, delete one with "snapstore snapshot rm", or allow more with --limit`},
 		{engine.ErrQuota, exitLimit, `delete snapshots with "snapstore snapshot rm", pass --replace ID, or allow more with --canister-quota or --store-quota`},
+		{engine.ErrCollision, exitError, "keep both contents: nothing was changed, and no collision of BLAKE3 is known so far"},
 		{engine.ErrNotFound, exitNotFound, `"snapstore canister ls" and "snapstore snapshot ls" list what is there`},
 		{engine.ErrExists, exitError, "use what is there, or choose another name"},
 		{engine.ErrOtherCanister, exitError, "pass --from-other to load it all the same"},

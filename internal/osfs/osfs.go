@@ -11,8 +11,10 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"io/fs"
 	"os"
 	"path/filepath"
+	"strings"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -109,30 +111,87 @@ func (s FS) Lock(name string) (lock io.Closer, err error) {
 	return lock, nil
 }
 
-// Check refuses a store whose directory, or one of those in it, others may
-// write to, or which is a link itself below its top. A directory that is not
-// there is not refused.
+// Check refuses a store that others may write to, or that has a link below its
+// top: the directory, the directories in it, and, where others can get in, the
+// files. So does one that belongs to another account. A directory that is not
+// there is not refused; what is no part of a store is not looked at.
 func Check(dir string) error {
-	for _, d := range []string{dir, "log", "index", "quarantine"} {
-		look := os.Lstat
-		if d == dir {
-			look = os.Stat // where the store is, its owner decides
-		} else {
-			d = filepath.Join(dir, d)
-		}
-		info, err := look(d)
-		if errors.Is(err, os.ErrNotExist) {
-			continue
+	top, err := os.Stat(dir) // where the store is, its owner decides
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	if err := ownersAlone(dir, top); err != nil || !top.IsDir() {
+		return err
+	}
+	reachable := reachableByOthers(top)
+	names, err := os.ReadDir(dir)
+	if err != nil {
+		return err
+	}
+	for _, d := range names {
+		name := filepath.Join(dir, d.Name())
+		switch {
+		case !d.IsDir() && isPart(d.Name()):
+			err = checkEntry(name, d, reachable)
+		case d.IsDir() && isPart(d.Name()):
+			err = checkTree(name, reachable)
 		}
 		if err != nil {
 			return err
 		}
-		if info.Mode()&os.ModeSymlink != 0 {
-			return &os.PathError{Op: "open", Path: d, Err: ErrLink}
+	}
+	return nil
+}
+
+// isPart tells what a store makes in its directory.
+func isPart(name string) bool {
+	switch name {
+	case "LOCK", "BALLAST", "log", "index", "index.tmp", "index.old", "index.count", "quarantine":
+		return true
+	}
+	return strings.HasPrefix(name, "ROOT-")
+}
+
+func checkTree(dir string, reachable bool) error {
+	return filepath.WalkDir(dir, func(name string, d fs.DirEntry, err error) error {
+		if errors.Is(err, os.ErrNotExist) {
+			return nil
 		}
-		if openToOthers(info) {
-			return fmt.Errorf("%s has mode %v: %w", d, info.Mode().Perm(), ErrOpenToOthers)
+		if err != nil {
+			return err
 		}
+		return checkEntry(name, d, reachable)
+	})
+}
+
+// checkEntry looks at a directory, and at a file if others can reach it.
+func checkEntry(name string, d fs.DirEntry, reachable bool) error {
+	if d.Type()&os.ModeSymlink != 0 {
+		return &os.PathError{Op: "open", Path: name, Err: ErrLink}
+	}
+	if !d.IsDir() && !reachable {
+		return nil
+	}
+	info, err := d.Info()
+	if errors.Is(err, os.ErrNotExist) {
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return ownersAlone(name, info)
+}
+
+// ownersAlone refuses what others may write to.
+func ownersAlone(name string, info os.FileInfo) error {
+	if openToOthers(info) {
+		return fmt.Errorf("%s has mode %v: %w", name, info.Mode().Perm(), ErrOpenToOthers)
+	}
+	if uid, other := ofAnother(info); other {
+		return fmt.Errorf("%s belongs to user %d: %w", name, uid, ErrOpenToOthers)
 	}
 	return nil
 }

@@ -126,6 +126,7 @@ func Options(seed uint64) engine.Options {
 		BulkAfter: []int64{0, 0, 1, 20 << 10}[rng.IntN(4)], CountStep: []int{0, 1, 3, 20}[rng.IntN(4)],
 	}
 	o.DedupDomain = []engine.DedupDomain{engine.DedupStore, engine.DedupCanister}[rng.IntN(2)]
+	o.CompareOnHit = rng.IntN(4) == 0
 	return o
 }
 

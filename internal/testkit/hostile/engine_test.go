@@ -175,10 +175,11 @@ func operations(a *target) []attempt {
 		{"read of a guessed canister's", func() error { _, err := a.e.Snapshot(ctx, guessed); return err }, notFound},
 		{"a page that nobody has", func() error { return a.e.Page(chunk.ID{1, 2, 3}, make([]byte, engine.PageSize)) }, []error{chunk.ErrNotStored}},
 		{"a node that nobody has", func() error { _, err := a.e.Node(ctx, chunk.ID{1, 2, 3}); return err }, []error{chunk.ErrNotStored}},
+		{"a manifest as a page", func() error { return a.e.Page(must(a.c.Info()).HeadRoot, make([]byte, engine.PageSize)) }, []error{chunk.ErrNotStored}},
 		{"a page as a node", func() error {
 			_, err := a.e.Node(ctx, chunk.Sum(content(1, 40*engine.PageSize)[:engine.PageSize]))
 			return err
-		}, []error{engine.ErrCorrupt}},
+		}, []error{chunk.ErrNotStored}},
 	}
 }
 

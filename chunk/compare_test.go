@@ -1,0 +1,61 @@
+package chunk
+
+import (
+	"errors"
+	"testing"
+)
+
+// Without the build tag no ID is ever cut.
+func TestHashIsStrong(t *testing.T) {
+	if WeakHash {
+		t.Skip("built with the tag weakhash")
+	}
+	id := Sum(pageOf(1))
+	zeros := 0
+	for _, b := range id {
+		if b == 0 {
+			zeros++
+		}
+	}
+	if zeros > 4 || id != idOf(1) {
+		t.Errorf("the ID of a page is %v", id)
+	}
+}
+
+// Nodes that are met are compared too, whether they are stored or only on their
+// way.
+func TestNodesAreCompared(t *testing.T) {
+	k := newKit(t, nil)
+	id, node := testNode(3)
+	other := append([]byte{}, node...)
+	other[len(other)-1] ^= 1
+	write := func() *Writer {
+		pins := k.s.NewPins()
+		t.Cleanup(pins.Release)
+		w := k.s.NewWriter(WriterOptions{Pins: pins, Compare: true})
+		t.Cleanup(func() { w.Close() })
+		return w
+	}
+	collides := func(err error) {
+		t.Helper()
+		var ce *CollisionError
+		if !errors.Is(err, ErrCollision) || !errors.As(err, &ce) || !ce.Node || ce.ID != id {
+			t.Errorf("other content under the ID of a node: %v", err)
+		}
+	}
+	w := write()
+	if err := errors.Join(w.AddNode(id, node), w.AddNode(id, node)); err != nil {
+		t.Fatal(err)
+	}
+	k.x.apply(k.sync(w))
+	w = write()
+	if err := w.AddNode(id, node); err != nil {
+		t.Fatal(err)
+	}
+	collides(w.AddNode(id, other))
+	w = write()
+	collides(w.AddNode(id, other))
+	if err := w.AddNode(id, node); !errors.Is(err, ErrCollision) {
+		t.Errorf("a writer that met a collision goes on: %v", err)
+	}
+}
