@@ -4,8 +4,12 @@
 GO            ?= go
 LINT_VERSION  := v2.15.0
 TOOLS         := $(CURDIR)/.tools
-# Crash points in "make crash"; "make test" has 2,000.
-CRASH_POINTS  ?= 10000
+# "make torture": how long (nothing is until every row has its count), which rows
+# (nothing is all), and the seed that everything is drawn from.
+FOR           ?=
+ROWS          ?=
+SEED          ?= 1
+TORTURE_STATE ?= .torture.json
 # How long each fuzz target runs in "make fuzz".
 FUZZ_TIME     ?= 10s
 # Benchmarks to run in "make bench", a regular expression, and how often.
@@ -13,7 +17,7 @@ BENCH         ?= .
 BENCH_COUNT   ?= 1
 
 .DEFAULT_GOAL := help
-.PHONY: help demo build test lint tools fmt race crash fuzz bench cover clean
+.PHONY: help demo build test lint tools fmt race torture fuzz bench cover clean
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "%-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
@@ -51,9 +55,11 @@ race: ## the tests under the race detector, the long ones cut short
 	$(GO) test -race -short -timeout 20m -run '$(RACY_COMMAND)' ./cmd/...
 	SNAPSTORE_STEPS=30 SNAPSTORE_CRASH_POINTS=50 SNAPSTORE_HISTORIES=6 $(GO) test -race -short -timeout 20m -run '$(RACY)' ./engine
 
-crash: ## crash, power-loss and model tests of the engine, CRASH_POINTS of them
-	SNAPSTORE_CRASH_POINTS=$(CRASH_POINTS) SNAPSTORE_HISTORIES=200 \
-		$(GO) test -count=1 -timeout 60m -run 'Crash|Power|Kill|Histor|Model' ./engine
+# It goes on where it was when it is called again. "bin/snapstore-torture list"
+# tells the rows; docs/reliability.md has the last full table.
+torture: ## the fault matrix: FOR=10m, ROWS=crash,flip, SEED=1
+	$(GO) build -trimpath -o bin/snapstore-torture ./cmd/snapstore-torture
+	bin/snapstore-torture $(if $(FOR),--for $(FOR)) $(if $(ROWS),--rows $(ROWS)) --seed $(SEED) --state $(TORTURE_STATE)
 
 fuzz: ## every fuzz target, FUZZ_TIME each
 	@set -e; for pkg in $$($(GO) list ./...); do \
@@ -71,5 +77,5 @@ cover: ## statement coverage of each package, from all tests
 	$(GO) tool cover -func cover.out | tail -n 1
 
 clean: ## remove what the other targets made
-	rm -rf bin cover.out .tools
+	rm -rf bin cover.out .tools $(TORTURE_STATE)
 	$(GO) clean -testcache
