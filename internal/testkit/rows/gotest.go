@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -94,6 +95,12 @@ func literal(v reflect.Value) string {
 		}
 		slices.Sort(items)
 		return name + "{" + strings.Join(items, ", ") + "}"
+	}
+	switch {
+	case v.CanInt():
+		return strconv.FormatInt(v.Int(), 10)
+	case v.CanUint():
+		return strconv.FormatUint(v.Uint(), 10)
 	}
 	return fmt.Sprint(v)
 }
