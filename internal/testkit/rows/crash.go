@@ -54,6 +54,11 @@ func runCrash(ctx context.Context, env *matrix.Env, index int64) (t matrix.Tally
 	err = draw(ctx, r, testkit.NewGenerator(r.Seed, testkit.PowerLoss, testkit.Break, testkit.Mend), 60)
 	if err == nil {
 		r.FS.KillAt(0)
+		if r.FS.Dead() { // work in the background met the end
+			err = r.Recover()
+		}
+	}
+	if err == nil {
 		err = r.Check(ctx, drive.Collect)
 	}
 	r.OnOp(nil)
