@@ -24,7 +24,7 @@ func crashRows() []matrix.Row {
 		},
 		{
 			Name: "crash-small", Fault: "a crash at every operation on files, in every history of at most three operations out of {take, replace} x {same, overlapping, other pages}, delete, load and gc (and of four, beyond), with none, all and some unsynced data kept",
-			Holds: acknowledged, Fast: 5, Full: words(3), Run: runSmall,
+			Holds: acknowledged, Fast: 3, Full: words(3), Run: runSmall,
 		},
 		{
 			Name: "crash-open", Fault: "a crash at every operation on files of an open after a crash, replaying or building the index anew, and again while that is recovered from, to depth 3",

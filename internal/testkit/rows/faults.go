@@ -227,7 +227,7 @@ func runFullDisk(ctx context.Context, env *matrix.Env, index int64) (t matrix.Ta
 		do(fill(0, wasm(), 0, 60, fresh*3+2))
 		fresh += 60
 		if _, terr := c.Take(ctx, engine.TakeOptions{}); !errors.Is(terr, engine.ErrNoSpace) {
-			return t, fmt.Errorf("a take on a full disk says %v", terr)
+			return t, errors.Join(errors.New("a take on a full disk is not refused with ErrNoSpace"), terr)
 		}
 		if cause := r.E.Log().ReadOnly(); cause != nil {
 			return t, fmt.Errorf("a full disk made the store read-only: %w", cause)

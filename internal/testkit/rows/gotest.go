@@ -91,7 +91,7 @@ func literal(v reflect.Value) string {
 	case reflect.Map:
 		var items []string
 		for _, k := range v.MapKeys() {
-			items = append(items, literal(k)+": "+literal(v.MapIndex(k)))
+			items = append(items, strings.TrimPrefix(literal(k), v.Type().Key().String())+": "+literal(v.MapIndex(k)))
 		}
 		slices.Sort(items)
 		return name + "{" + strings.Join(items, ", ") + "}"

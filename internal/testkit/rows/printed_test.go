@@ -24,7 +24,7 @@ func TestHistoryOfSeed7(t *testing.T) {
 		{Name: "write", Replace: testkit.NoSnapshot, Section: testkit.Section{Kind: 2}, Spans: []testkit.Span{{Len: 4096, Content: 1}, {Off: 4096, Len: 4096, Content: 2}, {Off: 8192, Len: 4096, Content: 3}}},
 		{Name: "take", Replace: testkit.NoSnapshot, At: 1},
 		{Name: "take", At: 2},
-		{Name: "begin-upload", C: 1, Replace: testkit.NoSnapshot, Sizes: map[testkit.Section]uint64{testkit.Section{Kind: 2}: 5000, testkit.Section{Kind: 3}: 9000}, At: 1},
+		{Name: "begin-upload", C: 1, Replace: testkit.NoSnapshot, Sizes: map[testkit.Section]uint64{{Kind: 2}: 5000, {Kind: 3}: 9000}, At: 1},
 		{Name: "load", C: 1, Local: 1, Replace: testkit.NoSnapshot},
 		{Name: "checkpoint", Replace: testkit.NoSnapshot, At: 1, Host: []byte("a \"host\"\n")},
 		{Name: "break", Fault: testkit.Fault{Kind: 256, Under: "store/log", Times: 1, Err: syscall.EIO, Torn: true}},
