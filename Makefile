@@ -61,8 +61,8 @@ race: ## the tests under the race detector, the long ones cut short
 # It goes on where it was when it is called again. "bin/snapstore-torture list"
 # tells the rows; docs/reliability.md has the last full table.
 torture: ## the fault matrix: FOR=10m, ROWS=crash,flip, SEED=1
-	$(GO) build -trimpath -o bin/snapstore-torture ./cmd/snapstore-torture
-	bin/snapstore-torture $(if $(FOR),--for $(FOR)) $(if $(ROWS),--rows $(ROWS)) --seed $(SEED) --state $(TORTURE_STATE)
+	$(GO) build -o bin/snapstore-torture ./cmd/snapstore-torture
+	bin/snapstore-torture $(if $(FOR),--for $(FOR)) $(if $(ROWS),--rows $(ROWS)) --seed $(SEED) $(if $(TORTURE_STATE),--state $(TORTURE_STATE))
 
 # What of the tests depends on the processor or the system, short enough for an
 # emulator.

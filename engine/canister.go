@@ -313,7 +313,8 @@ func (c *Canister) RemoveSection(s Section) error {
 	return opError("remove "+s.String(), c.id, SnapshotID{}, m.Resize(0))
 }
 
-// Metadata returns what the next take stores beside the sections.
+// Metadata returns what the next take stores beside the sections; nothing where
+// the durable state can not be read, which Memory and Take say.
 func (c *Canister) Metadata() Metadata {
 	c.gate.RLock()
 	defer c.gate.RUnlock()

@@ -127,7 +127,9 @@ func (l *Log) acceptBatch(rec *recovered, end link, prev, b *foundBatch) {
 		}
 		l.addDamage(d)
 		rec.keepSpills = true
-		l.noteLost(b.trailer.previous)
+		if alone := b.trailer.previous == max(end.seq, l.floor)+1; !alone || b.start == 0 || b.start >= leastBatch {
+			l.noteLost(b.trailer.previous)
+		}
 	}
 	l.addDamage(b.damage()...)
 	if b.trailer == nil || b.before.to > b.before.from {

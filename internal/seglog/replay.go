@@ -66,10 +66,12 @@ func (l *Log) bounds(s *segment) (size int64, first, last Sequence) {
 
 func (l *Log) replaySegment(ctx context.Context, s *segment, after Sequence, fn func(*Batch) error) error {
 	size, first, last := l.bounds(s)
-	lost := func(seq Sequence, hash Hash, reason string, off int64) error {
+	lost := func(seq Sequence, hash Hash, reason string, off, gap int64) error {
 		d := Damage{File: s.path, Segment: s.id, Offset: uint32(off), Batch: seq, Reason: reason}
 		l.addDamage(d)
-		l.noteLost(seq)
+		if gap >= leastBatch {
+			l.noteLost(seq)
+		}
 		if seq <= after {
 			return nil
 		}
@@ -80,7 +82,7 @@ func (l *Log) replaySegment(ctx context.Context, s *segment, after Sequence, fn 
 		return err
 	}
 	if err != nil {
-		return lost(last, Hash{}, err.Error(), 0)
+		return lost(last, Hash{}, err.Error(), 0, size)
 	}
 	defer sc.close()
 	rd := &batchReader{sc: sc, seg: s, records: true}
@@ -90,12 +92,12 @@ func (l *Log) replaySegment(ctx context.Context, s *segment, after Sequence, fn 
 		return err
 	}
 	if next != nil && next.trailer == nil && first < next.seq {
-		if err := lost(next.seq-1, Hash{}, "the batches that stood here are lost", 0); err != nil {
+		if err := lost(next.seq-1, Hash{}, "the batches that stood here are lost", 0, leastBatch); err != nil {
 			return err
 		}
 	}
 	if next != nil && next.trailer != nil && next.start == 0 && next.trailer.previous > l.lastBefore(s) {
-		if err := lost(next.trailer.previous, next.trailer.prevHash, "the batches before this segment are lost", 0); err != nil {
+		if err := lost(next.trailer.previous, next.trailer.prevHash, "the batches before this segment are lost", 0, leastBatch); err != nil {
 			return err
 		}
 	}
@@ -108,7 +110,7 @@ func (l *Log) replaySegment(ctx context.Context, s *segment, after Sequence, fn 
 			b.hash = next.trailer.prevHash
 		}
 		if b.before.to > b.before.from && (prev == nil || b.trailer.previous > prev.seq) {
-			if err := lost(b.trailer.previous, b.trailer.prevHash, "the batches that stood here are lost", b.before.from); err != nil {
+			if err := lost(b.trailer.previous, b.trailer.prevHash, "the batches that stood here are lost", b.before.from, b.before.to-b.before.from); err != nil {
 				return err
 			}
 		}
@@ -129,7 +131,7 @@ func (l *Log) replaySegment(ctx context.Context, s *segment, after Sequence, fn 
 		end = prev.end
 	}
 	if prev == nil || prev.seq < last {
-		return lost(last, l.hashIfLast(last), "the batches that stood here are lost", end)
+		return lost(last, l.hashIfLast(last), "the batches that stood here are lost", end, max(size-end, leastBatch))
 	}
 	for _, g := range rd.gaps {
 		l.addDamage(Damage{
@@ -187,6 +189,10 @@ func (l *Log) batchOf(ctx context.Context, b *foundBatch) (*Batch, error) {
 	}
 	return out, nil
 }
+
+// leastBatch is as long as a batch with a record is at least: a frame for it, and
+// a trailer that names it. What is shorter was empty, and changed nothing.
+const leastBatch = 2*headerSize + (headerSize+trlFixed+trlRecFixed+frameAlign-1)/frameAlign*frameAlign
 
 // mayLackRecords tells whether, in a batch without a trailer, more is gone than
 // the trailer: records of which nothing else knows.

@@ -33,7 +33,7 @@ func (r *Run) copy(ctx context.Context, c *engine.Canister, o testkit.Op) (err e
 		if err != nil {
 			return nil, err
 		}
-		return io.NewSectionReader(at, 0, int64(at.Size())), nil
+		return io.NewSectionReader(at, 0, at.Size()), nil
 	}
 	if memories {
 		dir, err := exported(ctx, s)

@@ -20,15 +20,15 @@ func crashRows() []matrix.Row {
 	return []matrix.Row{
 		{
 			Name: "crash", Fault: "a crash at random operations on files of random histories, with none, all or some unsynced data kept, and again during recovery, to depth 3",
-			Holds: acknowledged, Fast: 16, Full: 600, Run: runCrash,
+			Holds: acknowledged, Fast: 5, Full: 600, Run: runCrash,
 		},
 		{
 			Name: "crash-small", Fault: "a crash at every operation on files, in every history of at most three operations out of {take, replace} x {same, overlapping, other pages}, delete, load and gc (and of four, beyond), with none, all and some unsynced data kept",
-			Holds: acknowledged, Fast: 12, Full: words(3), Run: runSmall,
+			Holds: acknowledged, Fast: 3, Full: words(3), Run: runSmall,
 		},
 		{
 			Name: "crash-open", Fault: "a crash at every operation on files of an open after a crash, replaying or building the index anew, and again while that is recovered from, to depth 3",
-			Holds: acknowledged + "; the store opens, every time", Fast: 3, Full: 120, Run: runCrashOpen,
+			Holds: acknowledged + "; the store opens, every time", Fast: 1, Full: 120, Run: runCrashOpen,
 		},
 	}
 }
@@ -54,6 +54,11 @@ func runCrash(ctx context.Context, env *matrix.Env, index int64) (t matrix.Tally
 	err = draw(ctx, r, testkit.NewGenerator(r.Seed, testkit.PowerLoss, testkit.Break, testkit.Mend), 60)
 	if err == nil {
 		r.FS.KillAt(0)
+		if r.FS.Dead() { // work in the background met the end
+			err = r.Recover()
+		}
+	}
+	if err == nil {
 		err = r.Check(ctx, drive.Collect)
 	}
 	r.OnOp(nil)

@@ -21,36 +21,36 @@ func damageRows() []matrix.Row {
 	return []matrix.Row{
 		{
 			Name: "flip", Fault: "one bit flips, in every kind of file: " + names(sized()),
-			Holds: found + "; versions that need nothing of a damaged group of pages load", Fast: 10 * flips, Full: 1000 * flips,
+			Holds: found + "; versions that need nothing of a damaged group of pages load", Fast: 5 * flips, Full: 1000 * flips,
 			Run: func(ctx context.Context, env *matrix.Env, index int64) (matrix.Tally, error) {
 				return damaged(ctx, env, all, "flip", index, sized(), flip)
 			},
 		},
 		{
 			Name: "block", Fault: "sectors zeroed or filled with noise, blocks swapped within a file or between files, written to another place, and files cut off, in every kind of file",
-			Holds: found, Fast: 5 * flips, Full: 200 * flips,
+			Holds: found, Fast: 3 * flips, Full: 200 * flips,
 			Run: func(ctx context.Context, env *matrix.Env, index int64) (matrix.Tally, error) {
 				return damaged(ctx, env, all, "block", index, sized(), blocks)
 			},
 		},
 		{
 			Name: "file", Fault: "files missing, empty, replaced by another of their kind or by what they were before: " + names(every()),
-			Holds: found + "; a store that is older than its host knows is refused", Fast: 4 * kinds, Full: 40 * kinds,
+			Holds: found + "; a store that is older than its host knows is refused", Fast: 3 * kinds, Full: 40 * kinds,
 			Run: func(ctx context.Context, env *matrix.Env, index int64) (matrix.Tally, error) {
 				return damaged(ctx, env, all, "file", index, every(), files)
 			},
 		},
 		{
 			Name: "misread", Fault: "reads that give another block, an older one, or zeros, once, now and then, or always, in every kind of file",
-			Holds: "no wrong byte; and nothing is missing when the disk reads well again", Fast: 3 * flips, Full: 200 * flips,
+			Holds: "no wrong byte; and nothing is missing when the disk reads well again", Fast: 2 * flips, Full: 200 * flips,
 			Run: func(ctx context.Context, env *matrix.Env, index int64) (matrix.Tally, error) {
 				return misread(ctx, env, all, index)
 			},
 		},
-		{Name: "ram", Fault: "one bit flips in memory, in what a store is about to write", Holds: found, Fast: 20, Full: 1000, Run: runRAM},
+		{Name: "ram", Fault: "one bit flips in memory, in what a store is about to write", Holds: found, Fast: 15, Full: 1000, Run: runRAM},
 		{
 			Name: "forged", Fault: "guests whose memory is made of the store's own frames and keys, and then a flip, a crash, or the index built anew",
-			Holds: "no frame of a guest is taken for one of the store", Fast: 12, Full: 600, Run: runForged,
+			Holds: "no frame of a guest is taken for one of the store", Fast: 6, Full: 600, Run: runForged,
 		},
 	}
 }

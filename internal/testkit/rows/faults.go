@@ -24,21 +24,21 @@ func faultRows() []matrix.Row {
 		{
 			Name: "io-error", Fault: "an error at the n-th operation on files, for every n until the operation succeeds, once and for ever: of writes, syncs, creates, renames, removals, reads",
 			Holds: "the operation succeeds, or fails and changes nothing; a sync that failed is never retried as success; the store opens once the disk is mended, after a power loss that keeps nothing unsynced",
-			Fast:  combos / 2, Full: combos * stripes, Run: func(ctx context.Context, env *matrix.Env, index int64) (matrix.Tally, error) {
+			Fast:  combos / 5, Full: combos * stripes, Run: func(ctx context.Context, env *matrix.Env, index int64) (matrix.Tally, error) {
 				return runFault(ctx, env, "io-error", index, faults(), false)
 			},
 		},
 		{
 			Name: "no-space", Fault: "no space from the n-th operation on that needs some, for every n, and then space again",
 			Holds: "as for errors; and without being opened again the store goes on when there is space",
-			Fast:  spaces / 2, Full: spaces * stripes, Run: func(ctx context.Context, env *matrix.Env, index int64) (matrix.Tally, error) {
+			Fast:  spaces / 5, Full: spaces * stripes, Run: func(ctx context.Context, env *matrix.Env, index int64) (matrix.Tally, error) {
 				return runFault(ctx, env, "no-space", index, full(), true)
 			},
 		},
 		{
 			Name: "full-disk", Fault: "a disk that takes fill to the last byte",
 			Holds: "takes are refused with ErrNoSpace, all snapshots load, deletes and gc work at zero bytes free and give space back, and takes work again without an open",
-			Fast:  2, Full: 100, Run: runFullDisk,
+			Fast:  1, Full: 100, Run: runFullDisk,
 		},
 	}
 }
@@ -227,7 +227,7 @@ func runFullDisk(ctx context.Context, env *matrix.Env, index int64) (t matrix.Ta
 		do(fill(0, wasm(), 0, 60, fresh*3+2))
 		fresh += 60
 		if _, terr := c.Take(ctx, engine.TakeOptions{}); !errors.Is(terr, engine.ErrNoSpace) {
-			return t, fmt.Errorf("a take on a full disk says %v", terr)
+			return t, errors.Join(errors.New("a take on a full disk is not refused with ErrNoSpace"), terr)
 		}
 		if cause := r.E.Log().ReadOnly(); cause != nil {
 			return t, fmt.Errorf("a full disk made the store read-only: %w", cause)

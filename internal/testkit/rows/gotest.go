@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 	"syscall"
 
@@ -90,10 +91,16 @@ func literal(v reflect.Value) string {
 	case reflect.Map:
 		var items []string
 		for _, k := range v.MapKeys() {
-			items = append(items, literal(k)+": "+literal(v.MapIndex(k)))
+			items = append(items, strings.TrimPrefix(literal(k), v.Type().Key().String())+": "+literal(v.MapIndex(k)))
 		}
 		slices.Sort(items)
 		return name + "{" + strings.Join(items, ", ") + "}"
+	}
+	switch {
+	case v.CanInt():
+		return strconv.FormatInt(v.Int(), 10)
+	case v.CanUint():
+		return strconv.FormatUint(v.Uint(), 10)
 	}
 	return fmt.Sprint(v)
 }

@@ -18,7 +18,7 @@ func historyRows() []matrix.Row {
 	return []matrix.Row{
 		{
 			Name: "history", Fault: "none but closes, kills, power losses and indexes thrown away, in random histories over every operation",
-			Holds: "after every step the store is what the model says; at the end all is recomputed, gc leaves what is reached and nothing else, and two rebuilds are equal", Fast: 4, Full: 2000,
+			Holds: "after every step the store is what the model says; at the end all is recomputed, gc leaves what is reached and nothing else, and two rebuilds are equal", Fast: 3, Full: 2000,
 			Run: func(ctx context.Context, env *matrix.Env, index int64) (matrix.Tally, error) {
 				return runHistory(ctx, env, "history", index, false)
 			},
@@ -32,7 +32,7 @@ func historyRows() []matrix.Row {
 		},
 		{
 			Name: "options", Fault: "none: each history is played under fifty sets of options, five a case",
-			Holds: "one history has one result: listings, sizes, and the root of every section", Fast: 2, Full: 500, Run: runOptions,
+			Holds: "one history has one result: listings, sizes, and the root of every section", Fast: 1, Full: 500, Run: runOptions,
 		},
 	}
 }

@@ -20,15 +20,15 @@ func indexRows() []matrix.Row {
 	return []matrix.Row{
 		{
 			Name: "index-lost", Fault: "the whole index removed, files of it removed, cut off or emptied, or up to eight bits of it flipped anywhere, after random histories that were closed or crashed",
-			Holds: "the index is built anew where it must be; " + intact, Fast: 10, Full: 1000, Run: runIndexLost,
+			Holds: "the index is built anew where it must be; " + intact, Fast: 6, Full: 1000, Run: runIndexLost,
 		},
 		{
 			Name: "index-older", Fault: "the index put back to an earlier durable state of it, and the store goes on",
-			Holds: intact + ", also of pages that were deleted since and come again", Fast: 6, Full: 400, Run: runIndexOlder,
+			Holds: intact + ", also of pages that were deleted since and come again", Fast: 2, Full: 400, Run: runIndexOlder,
 		},
 		{
 			Name: "segments", Fault: "segments removed, put back to earlier states, exchanged or put under another's name, after random histories",
-			Holds: "what is lost is named for every snapshot and head that needs it, what is not loads, and a store older than its host knows is refused", Fast: 10, Full: 1000, Run: runSegments,
+			Holds: "what is lost is named for every snapshot and head that needs it, what is not loads, and a store older than its host knows is refused", Fast: 8, Full: 1000, Run: runSegments,
 		},
 	}
 }
