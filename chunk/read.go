@@ -23,6 +23,7 @@ const goneTries = 8
 func (s *Store) find(id ID, node bool, try func(index.Location) error) error {
 	gone, second := 0, false
 	for {
+		failpoint.At(failpoint.Locate, "")
 		p, err := s.place(id)
 		if err != nil {
 			return err

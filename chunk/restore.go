@@ -177,6 +177,7 @@ func (p *plan) work(ctx context.Context) {
 			if ctx.Err() != nil || p.broken.Load() {
 				return
 			}
+			failpoint.At(failpoint.Locate, "")
 			at, err := p.s.locate(id)
 			failpoint.At(failpoint.Located, "")
 			if err == nil && p.claim(at) {

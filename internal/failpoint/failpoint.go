@@ -31,5 +31,6 @@ const (
 	Removed   Point = "removed"
 
 	// A reader.
+	Locate  Point = "locate"  // ask where a page is
 	Located Point = "located" // read where a page was found to be
 )

@@ -5,8 +5,8 @@ import (
 	"time"
 )
 
-// syncTimes knows how long syncs of segments take, to tell a slow disk while it
-// is slow. Safe for concurrent use; the zero value is ready.
+// syncTimes knows how long syncs take that commits may wait for, to tell a slow
+// disk while it is slow. Safe for concurrent use; the zero value is ready.
 type syncTimes struct {
 	mu      sync.Mutex
 	next    uint64

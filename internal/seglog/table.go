@@ -42,7 +42,10 @@ func (l *Log) writeRoot(edit func(*root)) error {
 	if len(r.segments) > maxSegments {
 		return fmt.Errorf("%w: %d segments", ErrTooLarge, len(r.segments))
 	}
-	if err := l.rootFiles.write(r); err != nil {
+	end := l.stats.syncTimes.begin() // it is little more than syncs
+	err := l.rootFiles.write(r)
+	end()
+	if err != nil {
 		return spaceError(err)
 	}
 	l.stats.roots.Add(1)
@@ -126,7 +129,10 @@ func (l *Log) createSpare() error {
 		return err
 	}
 	// The name is durable before ROOT lists it.
-	if err := syncDir(l.fs, l.fs.PathJoin(l.o.Dir, logDirName)); err != nil {
+	end := l.stats.syncTimes.begin()
+	err = syncDir(l.fs, l.fs.PathJoin(l.o.Dir, logDirName))
+	end()
+	if err != nil {
 		return errors.Join(err, f.Close())
 	}
 	s.file = f

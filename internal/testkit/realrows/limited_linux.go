@@ -192,7 +192,7 @@ func (h hardship) session(ctx context.Context, env *matrix.Env, p *plan, d *devi
 	struck := make(chan error, 1)
 	over := make(chan struct{})
 	wait := time.Duration(20+rng.IntN(400)) * time.Millisecond
-	go func() { struck <- h.strikeLater(d, p, wait, over) }()
+	go func() { struck <- h.strikeLater(d, p, cmd.Process.Pid, wait, over) }()
 	err := cmd.Wait()
 	close(over)
 	if err = errors.Join(err, ctx.Err(), <-struck); err != nil {
@@ -201,7 +201,7 @@ func (h hardship) session(ctx context.Context, env *matrix.Env, p *plan, d *devi
 	return strings.TrimSpace(out.String()), nil
 }
 
-func (h hardship) strikeLater(d *device, p *plan, wait time.Duration, over <-chan struct{}) error {
+func (h hardship) strikeLater(d *device, p *plan, pid int, wait time.Duration, over <-chan struct{}) error {
 	if h.strike == nil {
 		return nil
 	}
@@ -223,8 +223,42 @@ func (h hardship) strikeLater(d *device, p *plan, wait time.Duration, over <-cha
 	case <-over:
 		return nil
 	case <-time.After(wait):
+	}
+	if d == nil {
 		return h.strike(d, p)
 	}
+	// A sync that is under way while a file system fails may come back and say
+	// that all is well: none may be. Who is killed or loses power does not live
+	// to see that; this process does.
+	if err := stopAll(pid); err != nil {
+		return err
+	}
+	return errors.Join(h.strike(d, p), syscall.Kill(pid, syscall.SIGCONT))
+}
+
+// stopAll stops a process, and returns when no thread of it is in the middle of
+// anything.
+func stopAll(pid int) error {
+	if err := syscall.Kill(pid, syscall.SIGSTOP); err != nil {
+		return err
+	}
+	for began := time.Now(); time.Since(began) < patience; time.Sleep(time.Millisecond) {
+		states, err := filepath.Glob(fmt.Sprintf("/proc/%d/task/*/stat", pid))
+		if err != nil {
+			return err
+		}
+		stopped := 0
+		for _, file := range states {
+			b, err := os.ReadFile(file)
+			if i := bytes.LastIndexByte(b, ')'); err == nil && i >= 0 && bytes.HasPrefix(b[i:], []byte(") T")) {
+				stopped++
+			}
+		}
+		if stopped > 0 && stopped == len(states) {
+			return nil
+		}
+	}
+	return errors.New("the worker does not stop")
 }
 
 // accepts says whether an error may be told: what the system says, or what

@@ -314,14 +314,14 @@ func deleter(c int, local uint64) actor {
 }
 
 func loader(c int, local uint64) actor {
-	steps := append(points(failpoint.Located, failpoint.Located), recordSteps(c)...)
+	steps := append(points(failpoint.Locate, failpoint.Located), recordSteps(c)...)
 	return actor{steps, func(s *stage) error { return s.load(c, local) }, []testkit.Op{op(testkit.Load, c, local)}}
 }
 
 var (
 	collector = actor{gcSteps, (*stage).gc, nil}
 	cleaner   = actor{cleanSteps, (*stage).gc, nil}
-	reader    = actor{points(failpoint.Located, failpoint.Located, failpoint.Located), (*stage).read, nil}
+	reader    = actor{points(failpoint.Locate, failpoint.Located, failpoint.Locate, failpoint.Located), (*stage).read, nil}
 )
 
 // cast is a scene: what it starts from and who takes part.
