@@ -236,6 +236,61 @@ func TestFailedSpillSync(t *testing.T) {
 	noDamage(t, l)
 }
 
+// TestSpillFailsBehind: a write fails when appending has gone on to another
+// segment. What was laid out there was never written, and is no damage.
+func TestSpillFailsBehind(t *testing.T) {
+	mem := vfs.NewCrashableMem()
+	newStore(t, mem)
+	var path atomic.Pointer[string]
+	further := make(chan struct{})
+	fs := &faultFS{FS: mem, before: func(op fsOp) error {
+		if p := path.Load(); op.name == "write" && p != nil && op.path == *p {
+			<-further
+			return syscall.EIO
+		}
+		return nil
+	}}
+	l := mustStart(t, testOptions(fs))
+	s, err := l.Spill(StreamBulk)
+	if err != nil {
+		t.Fatal(err)
+	}
+	first, err := s.Append(KindGroup, filler(1, 300))
+	if err != nil {
+		t.Fatal(err)
+	}
+	p := l.segmentPath(first.Segment)
+	path.Store(&p)
+	// Its write stands while two more wait: the end of the segment, and the next.
+	for last := first; last.Segment == first.Segment; {
+		if last, err = s.Append(KindGroup, filler(2, 2500)); err != nil {
+			t.Fatal(err)
+		}
+	}
+	close(further)
+	if err := s.Flush(); !errors.Is(err, syscall.EIO) {
+		t.Fatalf("flush behind a failed write: %v", err)
+	}
+	if err := s.Close(); err != nil {
+		t.Fatal(err)
+	}
+	mustCommit(t, l, request("k", 1))
+	if err := l.Seal(context.Background()); err != nil {
+		t.Fatal(err)
+	}
+	for _, info := range l.Segments() {
+		for f, err := range l.ScanSegment(context.Background(), info.ID) {
+			if err != nil || f.Damaged != nil {
+				t.Fatalf("segment %s: %v %v", info.ID, err, f.Damaged)
+			}
+		}
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	noDamage(t, mustOpen(t, testOptions(mem)))
+}
+
 // TestReadOnly: where a failed batch can not be taken back either, nothing is
 // written any more.
 func TestReadOnly(t *testing.T) {

@@ -141,21 +141,26 @@ func (s *Spill) put(w spillWrite) {
 	s.writes <- w
 }
 
-// writeLoop writes what is handed on. After a failure it writes no more, and
-// only lets segments go.
+// writeLoop writes what is handed on. After a failure it writes no more: what was
+// laid out behind it, in other segments too, never comes to be, and they end
+// where they were last synced.
 func (s *Spill) writeLoop() {
 	for w := range s.writes {
-		switch {
+		switch failed := s.failed.Load(); {
 		case w.buf == nil:
 			s.l.retire(w.seg)
-		case s.failed.Load() == nil:
+		case failed != nil:
+			w.seg.ioMu.Lock()
+			s.l.failLocked(w.seg, *failed)
+			w.seg.ioMu.Unlock()
+		default:
 			if err := s.write(w); err != nil {
 				s.failed.Store(&err)
 			} else {
 				s.l.stats.streamBytes[s.stream].Add(uint64(len(w.buf)))
 			}
-			fallthrough
-		default:
+		}
+		if w.buf != nil {
 			s.l.spillBufs.Put(&w.buf)
 		}
 		s.waiting.Done()
