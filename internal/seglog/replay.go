@@ -114,6 +114,12 @@ func (l *Log) replaySegment(ctx context.Context, s *segment, after Sequence, fn 
 				return err
 			}
 		}
+		if prev != nil && b.trailer == nil && b.seq > prev.seq+1 {
+			// Sequences follow one another within a segment.
+			if err := lost(b.seq-1, Hash{}, "the batches that stood here are lost", prev.end, leastBatch); err != nil {
+				return err
+			}
+		}
 		prev = b
 		l.addDamage(b.damage()...)
 		if b.seq > after {
