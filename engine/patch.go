@@ -161,6 +161,14 @@ func (p *patch) apply(ctx context.Context) error {
 	}
 	m.lent.taken.Clear()
 	tm.Touch()
+	if tm.Mode() == trackmem.ModeHash {
+		// What was written is what the guest's pages are compared with from now
+		// on, and can not be looked at when it runs.
+		var d trackmem.DirtySet
+		if err := tm.Collect(&d); err != nil {
+			m.lent.dirty.Union(&d)
+		}
+	}
 	return nil
 }
 
