@@ -15,7 +15,7 @@ type regroup struct {
 	coder *chunk.Coder
 	sets  map[shelf]*gathered
 	order []shelf // as they came, so that one history gives one log
-	held  int        // bytes
+	held  int     // bytes
 }
 
 func newRegroup(w *chunk.Writer, codec chunk.Codec, coder *chunk.Coder) *regroup {

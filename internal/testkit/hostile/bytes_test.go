@@ -394,7 +394,7 @@ func messages() []attempt {
 			err := candid.Unmarshal(b, limits, &blob)
 			var typed *candid.Error
 			if err != nil && !asCandid(err, &typed) {
-				return fmt.Errorf("untyped: %v", err)
+				return fmt.Errorf("untyped: %w", err)
 			}
 			if err == nil {
 				return nil
