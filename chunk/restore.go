@@ -3,6 +3,7 @@ package chunk
 import (
 	"context"
 	"errors"
+	"slices"
 	"sync"
 	"sync/atomic"
 
@@ -52,7 +53,9 @@ func (s *Store) readPages(ctx context.Context, refs []PageRef, keep bool) error 
 	var first error
 	for len(refs) > 0 {
 		n := min(len(refs), restoreWindow)
-		err := s.newPlan(refs[:n], keep).run(ctx)
+		p := s.newPlan(refs[:n], keep)
+		err := p.run(ctx)
+		p.done()
 		switch {
 		case err == nil:
 		case errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNotStored):
@@ -68,14 +71,16 @@ func (s *Store) readPages(ctx context.Context, refs []PageRef, keep bool) error 
 }
 
 // A plan is one window of a restore. What is needed once stands for all that
-// have its ID: head[id] is the first of them, next leads to the others.
+// have its ID: the head is the first of them, next leads to the others. Plans are
+// used again, since most of what they cost is memory.
 type plan struct {
-	s    *Store
-	keep bool
-	refs []PageRef
-	head map[ID]int32
-	next []int32
-	// state of what head points to.
+	s      *Store
+	keep   bool
+	refs   []PageRef
+	heads  heads
+	next   []int32
+	wanted int // refs that are neither zeros nor cached
+	// state of heads.
 	state []atomic.Uint32
 
 	mu    sync.Mutex
@@ -97,13 +102,25 @@ type groupAt struct {
 }
 
 func (s *Store) newPlan(refs []PageRef, keep bool) *plan {
-	p := &plan{s: s, keep: keep, refs: refs, taken: map[groupAt]struct{}{}}
-	p.head = make(map[ID]int32, len(refs))
-	p.next = make([]int32, len(refs))
-	p.state = make([]atomic.Uint32, len(refs))
+	p, _ := s.plans.Get().(*plan)
+	if p == nil {
+		p = &plan{heads: heads{seed: s.seed}, taken: map[groupAt]struct{}{}}
+	}
+	p.s, p.keep, p.refs = s, keep, refs
+	p.heads.reset(len(refs))
+	p.next = slices.Grow(p.next[:0], len(refs))[:len(refs)]
+	if len(p.state) < len(refs) {
+		p.state = make([]atomic.Uint32, len(refs))
+	}
+	clear(p.taken)
+	p.span.Store(0)
+	p.broken.Store(false)
+	p.wanted = 0
 	// From the last to the first, so that the head is the first.
 	for i := len(refs) - 1; i >= 0; i-- {
 		r := &refs[i]
+		p.state[i].Store(wanted)
+		p.next[i] = -1
 		if r.ID.IsZero() {
 			clear(r.Dst)
 			continue
@@ -112,17 +129,21 @@ func (s *Store) newPlan(refs []PageRef, keep bool) *plan {
 			s.stats.pageHits.Add(1)
 			continue
 		}
-		p.next[i] = -1
-		if j, ok := p.head[r.ID]; ok {
-			p.next[i] = j
-		}
-		p.head[r.ID] = int32(i)
+		p.next[i] = p.heads.lead(refs, i)
+		p.wanted++
 	}
 	return p
 }
 
+// done gives the plan's memory back.
+func (p *plan) done() {
+	s := p.s
+	p.s, p.refs = nil, nil
+	s.plans.Put(p)
+}
+
 func (p *plan) run(ctx context.Context) error {
-	if len(p.head) == 0 {
+	if p.wanted == 0 {
 		return ctx.Err()
 	}
 	workers := min(p.s.workers, (len(p.refs)+restoreSpan-1)/restoreSpan)
@@ -136,7 +157,7 @@ func (p *plan) run(ctx context.Context) error {
 	// What is left was damaged, moved meanwhile, or hidden behind such an error.
 	var first error
 	for i := range p.refs {
-		if j, ok := p.head[p.refs[i].ID]; !ok || int(j) != i || p.state[i].Load() == filled {
+		if j, ok := p.heads.find(p.refs, &p.refs[i].ID); !ok || int(j) != i || p.state[i].Load() == filled {
 			continue
 		}
 		if err := ctx.Err(); err != nil {
@@ -170,7 +191,7 @@ func (p *plan) work(ctx context.Context) {
 		}
 		for i := start; i < min(start+restoreSpan, len(p.refs)); i++ {
 			id := p.refs[i].ID
-			j, ok := p.head[id]
+			j, ok := p.heads.find(p.refs, &id)
 			if !ok || p.state[j].Load() != wanted {
 				continue
 			}
@@ -211,7 +232,8 @@ func (p *plan) fill(at index.Location, payload, raw []byte) error {
 	var heads [GroupPages]int32
 	need := uint32(0)
 	for slot := range g.n {
-		if j, ok := p.head[g.id(slot)]; ok && p.state[j].CompareAndSwap(wanted, taken) {
+		id := g.id(slot)
+		if j, ok := p.heads.find(p.refs, &id); ok && p.state[j].CompareAndSwap(wanted, taken) {
 			heads[slot] = j
 			need |= 1 << slot
 		}

@@ -3,6 +3,7 @@ package chunk
 import (
 	"errors"
 	"fmt"
+	"math/rand/v2"
 	"runtime"
 	"sync"
 	"sync/atomic"
@@ -75,6 +76,8 @@ type shared struct {
 	frames  bufferPool // payloads read
 	raws    bufferPool // decoded groups, and pages on their way in
 	windows sync.Pool  // *window
+	plans   sync.Pool  // *plan
+	seed    uint64     // of plans
 	stripes [stripeCount]stripe
 	pages   *pageCache
 	nodes   *nodeCache
@@ -122,6 +125,7 @@ func NewStore(o StoreOptions) (*Store, error) {
 	if s.workers <= 0 {
 		s.workers = runtime.GOMAXPROCS(0)
 	}
+	s.seed = rand.Uint64()
 	s.trust, _ = o.Index.(interface{ Untrusted() error })
 	if s.alive == nil {
 		s.alive = func(uint64) bool { return true }
