@@ -1,0 +1,257 @@
+package gc
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"slices"
+	"syscall"
+
+	"github.com/snapstore/snapstore/internal/failpoint"
+	"github.com/snapstore/snapstore/internal/seglog"
+)
+
+// victim is a sealed segment worth emptying.
+type victim struct {
+	id      seglog.SegmentID
+	size    int64
+	live    int64
+	damaged bool // something in it could not be read
+}
+
+// victims lists what to reclaim, emptiest first. Besides those under the
+// threshold these are small ones when there are many: stores that are opened
+// and closed often leave a small segment each time.
+func (g *Collector) victims(asked bool) []victim {
+	live := g.idx.Live()
+	durable := g.idx.DurableWatermark()
+	if asked || g.log.Short() {
+		durable, _ = g.idx.Watermark()
+	}
+	// Where a record is damaged the batches around it are the evidence: without
+	// them a rebuild would take an older record for the newest.
+	evidence := len(g.counter.Damaged()) > 0
+	var out, small []victim
+	for _, s := range g.log.Segments() {
+		if evidence && s.Stream == seglog.StreamCommit {
+			continue
+		}
+		if !s.Sealed || s.Busy || uint64(s.LastSeq) >= durable && s.LastSeq != 0 {
+			continue
+		}
+		v := victim{id: s.ID, size: s.Size, live: live[uint64(s.ID)]}
+		switch {
+		case v.live == 0, float64(v.live) < g.o.CleanBelow*float64(v.size) && (v.size > g.o.SegmentSize/64 || asked):
+			out = append(out, v)
+		case v.size < g.o.SegmentSize/8:
+			small = append(small, v)
+		}
+	}
+	if len(small) >= 32 {
+		out = append(out, small...)
+	}
+	slices.SortFunc(out, func(a, b victim) int {
+		return cmp.Or(cmp.Compare(a.live*b.size, b.live*a.size), cmp.Compare(a.id, b.id))
+	})
+	return out
+}
+
+// fresh lists the sealed segments with data as takes wrote it. Cleaning writes
+// to segments of its own kind, so what it has rewritten is not among them.
+func (g *Collector) fresh() (out []victim) {
+	live := g.idx.Live()
+	applied, _ := g.idx.Watermark()
+	evidence := len(g.counter.Damaged()) > 0
+	for _, s := range g.log.Segments() {
+		v := victim{id: s.ID, size: s.Size, live: live[uint64(s.ID)]}
+		switch {
+		case !s.Sealed, s.Busy, s.Stream == seglog.StreamMoved, evidence && s.Stream == seglog.StreamCommit:
+		case s.LastSeq != 0 && uint64(s.LastSeq) >= applied:
+		case v.live > g.o.SegmentSize/64: // records alone are not worth it
+			out = append(out, v)
+		}
+	}
+	return out
+}
+
+// wasteful tells whether sealing open segments is worth it: they hold dead
+// bytes that cleaning could give back.
+func (g *Collector) wasteful() bool {
+	live := g.idx.Live()
+	for _, s := range g.log.Segments() {
+		if !s.Sealed && float64(live[uint64(s.ID)]) < g.o.CleanBelow*float64(s.Size) {
+			return true
+		}
+	}
+	return false
+}
+
+// together is how many bytes of emptied segments are released at once: each
+// release may flush the index and writes ROOT, and until then the disk holds
+// both the segments and the copies of what lived in them.
+const together = 256 << 20
+
+// empty moves what is alive in a segment elsewhere. It returns whether damage
+// was left behind, so that the segment must be kept aside.
+func (g *Collector) empty(ctx context.Context, v victim) (damaged bool, err error) {
+	p, err := g.pointers(ctx, v.id)
+	if err != nil {
+		return false, err
+	}
+	res := cleaned{broken: p.broken}
+	if v.live > 0 || len(p.found) > 0 {
+		if res, err = g.clean(ctx, v.id, p); err != nil {
+			return false, fmt.Errorf("clean segment %v: %w", v.id, err)
+		}
+		g.totals.written.Add(res.written)
+		g.totals.cleaned.Add(1)
+		if res.seq != 0 {
+			if err := g.applier.Wait(ctx, res.seq); err != nil {
+				return false, err
+			}
+		}
+	}
+	if err := g.idx.Untrusted(); err != nil {
+		return false, err
+	}
+	damaged = len(res.damaged)+res.broken > 0
+	left := g.idx.Live()[uint64(v.id)]
+	if left == 0 {
+		return damaged, nil
+	}
+	ids, err := g.leftover(ctx, v.id)
+	if err != nil {
+		return false, err
+	}
+	if len(ids) == 0 {
+		return false, g.distrust(fmt.Errorf("segment %v counts %d live bytes and no entry points into it", v.id, left))
+	}
+	return true, g.counter.Abandon(ids)
+}
+
+// flush makes the index durable.
+func (g *Collector) flush() error { return g.withRoom(g.idx.Flush) }
+
+// withRoom does a step that frees segments. On a full disk it may have the room
+// that is kept back for those who make room.
+func (g *Collector) withRoom(step func() error) error {
+	err := step()
+	if noSpace(err) && g.log.MakeRoom() {
+		err = step()
+	}
+	return err
+}
+
+func noSpace(err error) bool {
+	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, seglog.ErrNoSpace)
+}
+
+// release drops emptied segments, after proving for each that it is empty, and
+// making that state of the index durable. Damaged ones are kept aside.
+func (g *Collector) release(ctx context.Context, emptied []victim) error {
+	if len(emptied) == 0 {
+		return nil
+	}
+	failpoint.At(failpoint.Prove, "")
+	for _, v := range emptied {
+		into, err := g.pointedInto(ctx, v.id)
+		if err != nil {
+			return err // also when it can not be read: nothing is proved then
+		}
+		if into {
+			return g.distrust(fmt.Errorf("segment %v counts no live bytes and entries point into it", v.id))
+		}
+	}
+	// From here on no entry of the applied state points in, and no later one
+	// can: placements come only from batches after this one.
+	// The steps of drops leave the watermark where it is, so the watermark being
+	// durable is not enough: an index without them would drop again and read
+	// nodes that are gone with these segments.
+	floor, _ := g.idx.Watermark()
+	if !g.idx.Settled() {
+		err := g.flush()
+		if noSpace(err) && g.worthDisowning(emptied) {
+			floor, err = g.disown(ctx)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	var drop []seglog.SegmentID
+	for _, v := range emptied {
+		if !v.damaged {
+			drop = append(drop, v.id)
+		} else if err := g.withRoom(func() error { return g.log.Quarantine(ctx, seglog.Sequence(floor), v.id) }); err != nil {
+			return fmt.Errorf("put segment %v aside: %w", v.id, err)
+		} else {
+			g.totals.quarantined.Add(1)
+		}
+		g.totals.segments.Add(1)
+		g.totals.reclaimed.Add(v.size)
+	}
+	if len(drop) == 0 {
+		return nil
+	}
+	failpoint.At(failpoint.Remove, "")
+	if err := g.withRoom(func() error { return g.log.Drop(ctx, seglog.Sequence(floor), drop...) }); err != nil {
+		return fmt.Errorf("drop segments %v: %w", drop, err)
+	}
+	failpoint.At(failpoint.Removed, "")
+	return nil
+}
+
+// worthDisowning weighs what would come free against an index that the next
+// Open may have to build anew.
+func (g *Collector) worthDisowning(emptied []victim) bool {
+	var free, all int64
+	for _, v := range emptied {
+		free += v.size
+	}
+	for _, s := range g.log.Segments() {
+		all += s.Size
+	}
+	return free >= g.o.SegmentSize || free >= all/16
+}
+
+// disown gives a floor above every durable state of the index. The index is
+// derived: where there is no room to write it, segments may go without that,
+// and an Open before the next flush builds it anew.
+func (g *Collector) disown(ctx context.Context) (floor uint64, err error) {
+	seq, err := g.o.Commit(ctx, &seglog.Request{Reserve: true}, &Commit{})
+	if err != nil {
+		return 0, err
+	}
+	g.o.Logger.Warn("the disk is too full to write the index: segments are dropped without that", "floor", seq)
+	return uint64(seq), g.applier.Wait(ctx, seq)
+}
+
+func (g *Collector) distrust(err error) error {
+	g.idx.MarkUntrusted(err)
+	return err
+}
+
+// worthFlush says when background work may force the index out: when an
+// eighth of the log, and 64 MiB at least, wait only for that. Forcing it for
+// less rewrote the whole index again and again.
+func (g *Collector) worthFlush() bool {
+	live := g.idx.Live()
+	durable := g.idx.DurableWatermark()
+	if g.idx.Settled() {
+		return false
+	}
+	if g.log.Short() {
+		return true
+	}
+	var waiting, all int64
+	for _, s := range g.log.Segments() {
+		all += s.Size
+		l := live[uint64(s.ID)]
+		switch {
+		case !s.Sealed || s.Busy:
+		case l == 0, uint64(s.LastSeq) >= durable && float64(l) < g.o.CleanBelow*float64(s.Size):
+			waiting += s.Size - l
+		}
+	}
+	return waiting > 64<<20 && waiting > all/8 || waiting > g.o.MaxDebt/4
+}
