@@ -310,6 +310,11 @@ func (e *Engine) Entry(id Root) (index.Entry, bool, error) {
 	return e.idx.GetUnfiltered(s.Domain().Key(id))
 }
 
+// EntryOf is Entry of what a canister finds, whoever else has the same content.
+func (e *Engine) EntryOf(id CanisterID, content Root) (index.Entry, bool, error) {
+	return e.idx.GetUnfiltered(e.in(id).Domain().Key(content))
+}
+
 // Node reads an encoded node or manifest, verified, for inspection.
 func (e *Engine) Node(ctx context.Context, id Root) ([]byte, error) {
 	s, err := e.holder(id)

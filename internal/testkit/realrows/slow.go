@@ -88,6 +88,9 @@ func slow(ctx context.Context, env *matrix.Env, index int64) (t matrix.Tally, er
 	r, err := drive.New(drive.Config{Seed: seed, Limit: limit, Options: func(o *engine.Options) {
 		o.NoBackground = false
 		o.IdleSync = -1 // no sync of its own, so that the one that stalls is known
+		// A take that makes a segment while it writes syncs there, and is not to be
+		// called back from that: only from waiting for its commit.
+		o.BulkAfter = 0
 	}})
 	if err != nil {
 		return t, err

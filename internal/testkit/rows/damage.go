@@ -145,7 +145,7 @@ func (s *subject) justified(at spot, d drive.Degraded) error {
 	}
 	for i, name := range d.Names {
 		if !f.needed[name] {
-			return fmt.Errorf("%s is degraded, and needs nothing of the damaged frame %v", name, f.loc)
+			return fmt.Errorf("%s is degraded, and needs nothing of the damaged frame %v: %w", name, f.loc, d.Errors[i])
 		}
 		var c *engine.CorruptionError
 		if !errors.As(d.Errors[i], &c) || c.ID.IsZero() || c.Section == "" {

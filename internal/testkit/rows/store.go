@@ -163,10 +163,10 @@ func (s *subject) look(ctx context.Context, r *drive.Run) error {
 		offset  uint32
 	}
 	needed := map[place]map[string]bool{}
-	add := func(name string, st testkit.State) error {
+	add := func(canister int, name string, st testkit.State) error {
 		for _, im := range st.Sections {
 			for _, p := range im.Pages {
-				en, ok, err := r.E.Entry(chunk.ID(p.ID))
+				en, ok, err := r.E.EntryOf(drive.Canister(canister), chunk.ID(p.ID))
 				if err != nil || !ok {
 					return fmt.Errorf("page %x of %s is not in the index: %w", p.ID, name, err)
 				}
@@ -180,11 +180,11 @@ func (s *subject) look(ctx context.Context, r *drive.Run) error {
 		return nil
 	}
 	for i, c := range r.M.Canisters {
-		if err := add(fmt.Sprintf("c%d/head", i), c.Head); err != nil {
+		if err := add(i, fmt.Sprintf("c%d/head", i), c.Head); err != nil {
 			return err
 		}
 		for _, sn := range c.Snapshots {
-			if err := add(fmt.Sprintf("c%d/%d", i, sn.Local), sn.State); err != nil {
+			if err := add(i, fmt.Sprintf("c%d/%d", i, sn.Local), sn.State); err != nil {
 				return err
 			}
 		}
