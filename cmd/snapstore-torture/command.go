@@ -19,6 +19,7 @@ import (
 	"github.com/zeebo/blake3"
 
 	"github.com/snapstore/snapstore/internal/testkit/matrix"
+	"github.com/snapstore/snapstore/internal/testkit/realrows"
 	"github.com/snapstore/snapstore/internal/testkit/rows"
 	"github.com/snapstore/snapstore/internal/ui"
 )
@@ -35,7 +36,7 @@ func (e *usageError) Unwrap() error { return e.err }
 func usage(format string, args ...any) error { return &usageError{fmt.Errorf(format, args...)} }
 
 // allRows are those of every kit.
-func allRows() []matrix.Row { return rows.InProcess() }
+func allRows() []matrix.Row { return slices.Concat(rows.InProcess(), realrows.Rows()) }
 
 type options struct {
 	seed     uint64

@@ -17,9 +17,15 @@ import (
 	"os"
 	"os/signal"
 	"syscall"
+
+	"github.com/snapstore/snapstore/internal/testkit/realrows"
 )
 
 func main() {
+	// Rows of real processes start this program again, to be killed.
+	if len(os.Args) > 1 && os.Args[1] == "worker" {
+		os.Exit(realrows.Worker(os.Args[2:]))
+	}
 	os.Exit(int(execute()))
 }
 

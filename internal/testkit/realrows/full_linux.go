@@ -218,7 +218,14 @@ func (a *album) fillOnce(ctx context.Context, d *device, t *matrix.Tally) error 
 	case !errors.Is(err, engine.ErrNoSpace):
 		return fmt.Errorf("load on a full disk: %w", err)
 	}
-	if err := a.take(ctx); !errors.Is(err, engine.ErrNoSpace) && !errors.Is(err, engine.ErrDebt) {
+	// What the load gave up may come free behind it, and has room for a take.
+	var err error
+	for range 1 + len(a.ids) {
+		if err = a.take(ctx); err != nil {
+			break
+		}
+	}
+	if !errors.Is(err, engine.ErrNoSpace) && !errors.Is(err, engine.ErrDebt) {
 		return fmt.Errorf("take on a full disk: %w", err)
 	}
 	before, err := d.free()
