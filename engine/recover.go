@@ -141,11 +141,19 @@ func (e *Engine) recover(ctx context.Context) error {
 // checkLoss refuses a log that lacks batches which the index has not seen
 // either: any canister may have changed in them.
 func (e *Engine) checkLoss() error {
-	lost := e.log.LostThrough()
-	if lost == 0 || e.o.AcceptLoss || e.idx != nil && lost <= e.watermark() {
-		return nil
+	if e.idx == nil {
+		return e.lossSince(0)
 	}
-	return e.lossError(lost)
+	return e.lossSince(e.watermark())
+}
+
+// lossSince refuses batches that are lost and higher than after, unless that was
+// accepted.
+func (e *Engine) lossSince(after seglog.Sequence) error {
+	if lost := e.log.LostThrough(); lost > after && !e.o.AcceptLoss {
+		return e.lossError(lost)
+	}
+	return nil
 }
 
 func (e *Engine) lossError(lost seglog.Sequence) error {
@@ -211,8 +219,8 @@ func (e *Engine) catchUp(ctx context.Context) (err error) {
 	if err := e.replay(ctx); err != nil {
 		return err
 	}
-	if lost := e.log.LostThrough(); lost > after && !e.o.AcceptLoss {
-		return e.lossError(lost)
+	if err := e.lossSince(after); err != nil {
+		return err
 	}
 	return e.idx.Untrusted()
 }
@@ -327,7 +335,13 @@ func (e *Engine) damage(key []byte, seq uint64, err error) {
 
 // replay applies every batch that the index has not seen.
 func (e *Engine) replay(ctx context.Context) error {
-	return e.log.Replay(ctx, e.watermark(), func(in *seglog.Batch) error {
+	after := e.watermark()
+	return e.log.Replay(ctx, after, func(in *seglog.Batch) error {
+		// Nothing behind a loss is applied: an index that has seen it would tell the
+		// next Open that nothing is missing.
+		if err := e.lossSince(after); err != nil {
+			return err
+		}
 		e.recovery.batches++
 		b := &gc.Batch{Seq: in.Seq, Hash: in.Hash}
 		if err := e.replayFrames(in, b); err != nil {

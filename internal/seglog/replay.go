@@ -109,16 +109,22 @@ func (l *Log) replaySegment(ctx context.Context, s *segment, after Sequence, fn 
 		if b.trailer == nil && next != nil && next.trailer != nil && next.trailer.previous == b.seq {
 			b.hash = next.trailer.prevHash
 		}
-		if b.before.to > b.before.from && (prev == nil || b.trailer.previous > prev.seq) {
-			if err := lost(b.trailer.previous, b.trailer.prevHash, "the batches that stood here are lost", b.before.from, b.before.to-b.before.from); err != nil {
-				return err
-			}
+		before, hash := b.seq-1, Hash{} // the batch before b, as it was written
+		if b.trailer != nil {
+			before, hash = b.trailer.previous, b.trailer.prevHash
 		}
-		if prev != nil && b.trailer == nil && b.seq > prev.seq+1 {
+		switch {
+		case prev == nil && b.before.to > b.before.from:
+			err = lost(before, hash, "the batches that stood here are lost", b.before.from, b.before.to-b.before.from)
+		case prev != nil && before > prev.seq && b.trailer != nil:
+			// Whatever became of prev: its trailer may be lost as well.
+			err = lost(before, hash, "the batches that stood here are lost", prev.end, b.start-prev.end)
+		case prev != nil && before > prev.seq:
 			// Sequences follow one another within a segment.
-			if err := lost(b.seq-1, Hash{}, "the batches that stood here are lost", prev.end, leastBatch); err != nil {
-				return err
-			}
+			err = lost(before, hash, "the batches that stood here are lost", prev.end, leastBatch)
+		}
+		if err != nil {
+			return err
 		}
 		prev = b
 		l.addDamage(b.damage()...)
@@ -201,7 +207,7 @@ func (l *Log) batchOf(ctx context.Context, b *foundBatch) (*Batch, error) {
 const leastBatch = 2*headerSize + (headerSize+trlFixed+trlRecFixed+frameAlign-1)/frameAlign*frameAlign
 
 // mayLackRecords tells whether, in a batch without a trailer, more is gone than
-// the trailer: records of which nothing else knows.
+// the trailer: records of which nothing else knows. In doubt it says so.
 func (b *foundBatch) mayLackRecords() bool {
 	gone := int64(0)
 	for _, g := range b.gaps {
@@ -212,10 +218,13 @@ func (b *foundBatch) mayLackRecords() bool {
 		if f := &b.frames[i]; f.kind == KindRecord {
 			r, err := decodeRecord(f.rec)
 			if f.err != nil || err != nil {
-				continue // it is named as damaged
+				return true // only the trailer knew whose it is
 			}
 			t.records = append(t.records, trailerRecord{key: r.key})
 		}
+	}
+	if b.trailerLoc.Length > 0 {
+		return gone > 0 // the trailer is there, though damaged, and so is no part of it
 	}
 	// The least record is as long as two frames' headers; one of them may be the
 	// list of ranges that the batch depends on.
