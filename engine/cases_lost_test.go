@@ -7,6 +7,7 @@ import (
 	"testing"
 
 	"github.com/snapstore/snapstore/engine"
+	"github.com/snapstore/snapstore/internal/seglog"
 	"github.com/snapstore/snapstore/internal/testkit"
 	"github.com/snapstore/snapstore/internal/testkit/drive"
 )
@@ -123,6 +124,41 @@ func TestBatchesWithoutATrace(t *testing.T) {
 					must0(e.Close())
 				}
 			})
+		}
+	}
+}
+
+// An open that refuses a loss leaves nothing that lets the next one pass it by,
+// also where so much is left to replay that closing writes the index out.
+func TestRefusingIsNotForgotten(t *testing.T) {
+	r := newRun(t, func(o *engine.Options) { o.SegmentSize = 64 << 10 })
+	do(t, r, create(0), create(1), resize(0, wasm, 8*4096), fill(0, wasm, 0, contents(2, 8)...), take(0))
+	must0(r.E.FlushIndex())
+	do(t, r, checkpoint(1), take(0))
+	batch, _ := r.E.Log().Last() // canister 1 needs nothing of it
+	do(t, r, checkpoint(1))
+	var lost []seglog.Loc
+	for f, err := range r.E.Log().Scan(bg) {
+		must0(err)
+		if f.Batch == batch {
+			lost = append(lost, f.Loc)
+		}
+	}
+	for range 70 { // segments, behind which an open finds much to replay
+		do(t, r, checkpoint(1))
+		must0(r.E.Log().Seal(bg))
+	}
+	disk := r.Disk.Crash(100, nil)
+	for _, at := range lost {
+		must0(disk.Edit("store/log/"+at.Segment.String()+".seg", func(p []byte) { clear(p[at.Offset:][:at.Length]) }))
+	}
+	o := engine.Options{FS: disk.Mount(), NoBackground: true, Ballast: -1}
+	for i := range 3 {
+		if e, err := engine.Open("store", &o); err == nil {
+			e.Close()
+			t.Fatalf("open %d passes the loss by", i)
+		} else if !errors.Is(err, engine.ErrLost) {
+			t.Fatal(err)
 		}
 	}
 }
