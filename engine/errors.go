@@ -50,6 +50,9 @@ var (
 	ErrLost = fmt.Errorf("batches that were acknowledged are lost: %w", chunk.ErrCorrupt)
 	// ErrDamaged: a canister's newest record can not be read.
 	ErrDamaged = errors.New("canister record is damaged")
+	// ErrIndex: the index is damaged, and does not say where something is. Nothing
+	// is lost by that: the next Open builds it anew from the log.
+	ErrIndex = errors.New("index is damaged")
 	// ErrReadOnly: an earlier write or sync failed and could not be undone.
 	ErrReadOnly = errors.New("store is read-only after a failed write")
 	// ErrInvalid: an argument is out of its limits.
@@ -131,6 +134,8 @@ func hint(err error) string {
 		return "look after the disk, then open the store again"
 	case errors.Is(err, ErrImmutable):
 		return "upload a new snapshot instead"
+	case errors.Is(err, ErrIndex):
+		return "open the store again: the index is built anew from the log"
 	case errors.Is(err, ErrLost):
 		return "put the damaged files back from a copy; \"snapstore verify --repair\" opens what is left, which may be older than what was acknowledged"
 	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrDamaged):

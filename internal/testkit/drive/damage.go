@@ -127,5 +127,5 @@ func (r *Run) compareDamaged(i int, c *testkit.Canister, d *Degraded) error {
 // named tells whether an error says that there is damage, and where, or that the
 // store is older than it must be.
 func named(err error) bool {
-	return errors.Is(err, engine.ErrCorrupt) || errors.Is(err, engine.ErrDamaged) || errors.Is(err, engine.ErrRolledBack)
+	return errors.Is(err, engine.ErrCorrupt) || errors.Is(err, engine.ErrDamaged) || errors.Is(err, engine.ErrRolledBack) || errors.Is(err, engine.ErrIndex)
 }
