@@ -58,6 +58,10 @@ func (l *Log) finish() error {
 			}
 		}
 	}
+	// Who is about to take the spare gets it whole or is refused, and is followed by
+	// nobody.
+	l.rootMu.Lock()
+	l.over = true
 	l.mu.Lock()
 	if l.cur != nil {
 		l.toSeal = append(l.toSeal, l.cur)
@@ -72,5 +76,6 @@ func (l *Log) finish() error {
 		l.spare = nil
 	}
 	l.mu.Unlock()
+	l.rootMu.Unlock()
 	return l.sealRetired(false)
 }

@@ -11,6 +11,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"strings"
 )
 
 // TestGroupCommit: callers that come while a sync is under way share the next
@@ -320,4 +321,50 @@ func TestCloseUnderSpill(t *testing.T) {
 		t.Errorf("%d segments of %d files", len(l.Segments()), len(files))
 	}
 	noDamage(t, l)
+}
+
+// TestCloseWhileTaking: a segment is asked for and ROOT is being written for it
+// when the log closes. It is given or refused, and nobody else gets it.
+func TestCloseWhileTaking(t *testing.T) {
+	mem := vfs.NewMem()
+	newStore(t, mem)
+	var armed atomic.Bool
+	var l *Log
+	entered := make(chan struct{})
+	fs := &faultFS{FS: mem, before: func(op fsOp) error {
+		if strings.Contains(op.path, "ROOT") && op.changes() && armed.CompareAndSwap(true, false) {
+			close(entered)
+			// Until Close has come for the spare, or must be waiting.
+			for range 100 {
+				time.Sleep(time.Millisecond)
+				l.mu.RLock()
+				gone := l.spare == nil
+				l.mu.RUnlock()
+				if gone {
+					break
+				}
+			}
+		}
+		return nil
+	}}
+	l = mustStart(t, testOptions(fs))
+	if _, err := l.takeSegment(StreamBulk, 1); err != nil { // the one that is ready
+		t.Fatal(err)
+	}
+	armed.Store(true)
+	taken := make(chan error, 1)
+	go func() {
+		_, err := l.takeSegment(StreamBulk, 1)
+		taken <- err
+	}()
+	<-entered
+	if err := l.Close(); err != nil {
+		t.Error(err)
+	}
+	if err := <-taken; err != nil && !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
+	if _, err := l.takeSegment(StreamBulk, 1); !errors.Is(err, ErrClosed) {
+		t.Error(err)
+	}
 }
