@@ -146,6 +146,7 @@ func translate(err error) error {
 		{seglog.ErrReadOnly, ErrReadOnly},
 		{seglog.ErrClosed, ErrClosed},
 		{index.ErrClosed, ErrClosed},
+		{index.ErrUntrusted, ErrIndex},
 		{seglog.ErrDamaged, ErrCorrupt},
 		{record.ErrMalformed, ErrDamaged},
 		{osfs.ErrLink, ErrUnsafe},

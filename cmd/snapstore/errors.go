@@ -149,6 +149,7 @@ func classify(err error) (exitCode, string) {
 		{engine.ErrDebt, exitError, `run "snapstore gc" to give back what was deleted, then try again`},
 		{engine.ErrReadOnly, exitError, "look after the disk; the store is as it was before the failed write"},
 		{engine.ErrRolledBack, exitError, "restore the newer copy of the store"},
+		{engine.ErrIndex, exitError, "run it again: the index is built anew, and nothing is lost by that"},
 		{engine.ErrDamaged, exitError, `run "snapstore verify" to see all that is damaged; "snapstore canister rm" can delete a damaged canister`},
 		{engine.ErrCorrupt, exitError, `run "snapstore verify" to see all that is damaged; snapshots that do not use the damaged page still load`},
 		{engine.ErrInvalid, exitUsage, ""},

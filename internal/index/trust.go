@@ -206,12 +206,17 @@ func (t *trust) caught(op string, err *error) {
 	}
 }
 
-// judge looks at an error that Pebble returned: damage takes the trust away.
+// judge looks at an error that Pebble returned: damage takes the trust away, and
+// the error says so.
 func (t *trust) judge(err error) error {
-	if err != nil && pebble.IsCorruptionError(err) {
-		t.lose(err)
+	if err == nil || !pebble.IsCorruptionError(err) {
+		return err
 	}
-	return err
+	t.lose(err)
+	if errors.Is(err, ErrUntrusted) {
+		return err
+	}
+	return fmt.Errorf("%w: %w", ErrUntrusted, err)
 }
 
 // Infof, Errorf and Fatalf make trust the pebble.Logger. Pebble takes for
