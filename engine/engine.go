@@ -230,7 +230,7 @@ func (e *Engine) release() error {
 		e.gc.Close()
 	}
 	if e.applier != nil {
-		e.applier.Close()
+		e.applier.Drain()
 	}
 	if e.idx != nil && e.idx.Untrusted() == nil && (e.replayLeft() || e.counter != nil && e.counter.Marked()) {
 		err := e.idx.Flush()
@@ -239,6 +239,9 @@ func (e *Engine) release() error {
 			err = e.gc.Tidy()
 		}
 		errs = append(errs, err)
+	}
+	if e.applier != nil {
+		e.applier.Close() // after Tidy, which may have had something to move
 	}
 	if e.log != nil {
 		errs = append(errs, e.log.Close())

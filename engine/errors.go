@@ -48,6 +48,9 @@ var (
 	// ErrLost: batches that were synced are lost, without a trace of what they
 	// changed; it is a kind of ErrCorrupt. Options.AcceptLoss opens what is left.
 	ErrLost = fmt.Errorf("batches that were acknowledged are lost: %w", chunk.ErrCorrupt)
+	// ErrIndex: the index is damaged, and nothing else is: the next Open builds it
+	// anew from the log.
+	ErrIndex = errors.New("index is damaged")
 	// ErrDamaged: a canister's newest record can not be read.
 	ErrDamaged = errors.New("canister record is damaged")
 	// ErrIndex: the index is damaged, and does not say where something is. Nothing
@@ -138,6 +141,8 @@ func hint(err error) string {
 		return "open the store again: the index is built anew from the log"
 	case errors.Is(err, ErrLost):
 		return "put the damaged files back from a copy; \"snapstore verify --repair\" opens what is left, which may be older than what was acknowledged"
+	case errors.Is(err, ErrIndex):
+		return "close the store and open it again: the index is built anew, and nothing is lost by that"
 	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrDamaged):
 		return "run verify to see what else is damaged"
 	}

@@ -19,7 +19,9 @@ type Applier struct {
 	changed *sync.Cond
 	queue   []*Batch
 	applied seglog.Sequence
+	busy    bool // a batch that left the queue is being applied
 	closed  bool
+	ended   bool // what is enqueued now is for the next open to replay
 	done    chan struct{}
 }
 
@@ -48,11 +50,14 @@ func (a *Applier) work() {
 			a.changed.Wait()
 		}
 		if len(a.queue) == 0 {
+			a.ended = true
 			a.mu.Unlock()
+			a.changed.Broadcast()
 			return
 		}
 		b := a.queue[0]
 		a.queue[0], a.queue = nil, a.queue[1:]
+		a.busy = true
 		a.mu.Unlock()
 
 		if failpoint.Enabled {
@@ -67,7 +72,7 @@ func (a *Applier) work() {
 			b.pass(failpoint.Applied, failpoint.Repointed)
 		}
 		a.mu.Lock()
-		a.applied = b.Seq
+		a.applied, a.busy = b.Seq, false
 		a.mu.Unlock()
 		a.changed.Broadcast()
 		if b.Done != nil {
@@ -88,7 +93,8 @@ func (b *Batch) pass(record, move failpoint.Point) {
 	}
 }
 
-// Wait returns when the batch seq is applied, or ctx is done.
+// Wait returns when the batch seq is applied, or ctx is done. It fails with
+// seglog.ErrClosed if that batch came after the end.
 func (a *Applier) Wait(ctx context.Context, seq seglog.Sequence) error {
 	a.mu.Lock()
 	defer a.mu.Unlock()
@@ -105,12 +111,21 @@ func (a *Applier) Wait(ctx context.Context, seq seglog.Sequence) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if a.closed && len(a.queue) == 0 {
+		if a.ended {
 			return seglog.ErrClosed
 		}
 		a.changed.Wait()
 	}
 	return nil
+}
+
+// Drain returns when all that was handed in is applied.
+func (a *Applier) Drain() {
+	a.mu.Lock()
+	defer a.mu.Unlock()
+	for (a.busy || len(a.queue) > 0) && !a.ended {
+		a.changed.Wait()
+	}
 }
 
 // Applied returns the sequence of the last batch that went through.

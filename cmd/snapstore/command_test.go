@@ -282,7 +282,7 @@ func TestEveryErrorHasAHint(t *testing.T) {
 		engine.ErrNoStore: exitNoStore, engine.ErrExists: exitError, engine.ErrLocked: exitLocked, engine.ErrNewerFormat: exitNewerFormat,
 		engine.ErrRolledBack: exitError, engine.ErrNotFound: exitNotFound, engine.ErrSnapshotLimit: exitLimit, engine.ErrQuota: exitLimit, engine.ErrCollision: exitError, engine.ErrUnsafe: exitError, engine.ErrRunning: exitError,
 		engine.ErrOpenCalls: exitError, engine.ErrOtherCanister: exitError, engine.ErrImmutable: exitError, engine.ErrNoSpace: exitError,
-		engine.ErrDebt: exitError, engine.ErrCorrupt: exitError, engine.ErrDamaged: exitError, engine.ErrReadOnly: exitError,
+		engine.ErrDebt: exitError, engine.ErrIndex: exitError, engine.ErrCorrupt: exitError, engine.ErrDamaged: exitError, engine.ErrReadOnly: exitError,
 		engine.ErrInvalid: exitUsage, engine.ErrClosed: exitError, io.ErrUnexpectedEOF: exitError,
 		snapdir.ErrBusy: exitLocked, snapdir.ErrNewerFormat: exitNewerFormat, snapdir.ErrSize: exitError,
 	}

@@ -207,12 +207,15 @@ func (t *trust) caught(op string, err *error) {
 }
 
 // judge looks at an error that Pebble returned: damage takes the trust away, and
-// is ErrUntrusted.
+// the error says so.
 func (t *trust) judge(err error) error {
 	if err == nil || !pebble.IsCorruptionError(err) {
 		return err
 	}
 	t.lose(err)
+	if errors.Is(err, ErrUntrusted) {
+		return err
+	}
 	return fmt.Errorf("%w: %w", ErrUntrusted, err)
 }
 

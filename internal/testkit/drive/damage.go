@@ -15,6 +15,9 @@ type Degraded struct {
 	Canisters, Snapshots, Heads int
 	Names                       []string // of all of them: "c1", "c1/0", "c1/head"
 	Errors                      []error  // how reading them failed
+	// Index: some failed by the index alone. It is not what is lost, and the next
+	// open builds it anew.
+	Index bool
 }
 
 // None tells whether the store gives everything.
@@ -25,6 +28,7 @@ func (d Degraded) Equal(o Degraded) bool { return slices.Equal(d.Names, o.Names)
 
 func (d *Degraded) add(count *int, err error, format string, args ...any) {
 	*count++
+	d.Index = d.Index || errors.Is(err, engine.ErrIndex)
 	d.Names = append(d.Names, fmt.Sprintf(format, args...))
 	d.Errors = append(d.Errors, err)
 }
@@ -127,5 +131,5 @@ func (r *Run) compareDamaged(i int, c *testkit.Canister, d *Degraded) error {
 // named tells whether an error says that there is damage, and where, or that the
 // store is older than it must be.
 func named(err error) bool {
-	return errors.Is(err, engine.ErrCorrupt) || errors.Is(err, engine.ErrDamaged) || errors.Is(err, engine.ErrRolledBack) || errors.Is(err, engine.ErrIndex)
+	return errors.Is(err, engine.ErrCorrupt) || errors.Is(err, engine.ErrIndex) || errors.Is(err, engine.ErrDamaged) || errors.Is(err, engine.ErrRolledBack)
 }

@@ -15,7 +15,7 @@ import (
 )
 
 func damageRows() []matrix.Row {
-	const found = "it is found and named, or the store holds all it held; no wrong byte, no panic, and a second open finds the same"
+	const found = "it is found and named, or the store holds all it held; no wrong byte, no panic, and a second open finds the same, or all that only a damaged index kept from being read"
 	all := &subjects{}
 	flips, kinds := int64(len(sized())), int64(len(every()))
 	return []matrix.Row{
@@ -128,6 +128,13 @@ func damaged(ctx context.Context, env *matrix.Env, all *subjects, row string, in
 	again, opened2, err := drive.Resume(cfg, disk, s.model).CompareDamaged()
 	if err != nil {
 		return fail(fmt.Errorf("opened again: %w", err))
+	}
+	if d.Index {
+		// What the index alone kept from being read is there once it is built anew.
+		if !opened2 || !again.None() {
+			return fail(fmt.Errorf("degraded by the index %v, opened again (%t) %v: %w", d.Names, opened2, again.Names, errors.Join(again.Errors...)))
+		}
+		return t, nil
 	}
 	if opened != opened2 || !again.Equal(d) {
 		return fail(fmt.Errorf("degraded %v, opened again %v", d.Names, again.Names))
