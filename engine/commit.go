@@ -157,5 +157,9 @@ func translate(err error) error {
 			return fmt.Errorf("%w: %w", t.to, err)
 		}
 	}
+	var stale *index.StaleError
+	if errors.As(err, &stale) {
+		return fmt.Errorf("%w: %w", ErrIndex, err) // that one was only just built
+	}
 	return err
 }

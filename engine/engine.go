@@ -37,6 +37,7 @@ import (
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/gc"
 	"github.com/snapstore/snapstore/internal/index"
+	"github.com/snapstore/snapstore/internal/osfs"
 	"github.com/snapstore/snapstore/internal/seglog"
 	"github.com/snapstore/snapstore/internal/trackmem"
 )
@@ -144,6 +145,9 @@ func open(dir string, opts *Options) (_ *Engine, err error) {
 	}
 	if err := e.o.checkPrivate(dir); err != nil {
 		return nil, err
+	}
+	if s, ok := e.o.FS.(osfs.FS); ok {
+		e.o.FS = s.Within(dir)
 	}
 	if e.lock, err = e.o.FS.Lock(path.Join(dir, "LOCK")); err != nil {
 		if errors.Is(err, os.ErrPermission) || errors.Is(err, syscall.EROFS) || errors.Is(err, syscall.ENOSPC) {

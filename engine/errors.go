@@ -48,9 +48,6 @@ var (
 	// ErrLost: batches that were synced are lost, without a trace of what they
 	// changed; it is a kind of ErrCorrupt. Options.AcceptLoss opens what is left.
 	ErrLost = fmt.Errorf("batches that were acknowledged are lost: %w", chunk.ErrCorrupt)
-	// ErrIndex: the index is damaged, and nothing else is: the next Open builds it
-	// anew from the log.
-	ErrIndex = errors.New("index is damaged")
 	// ErrDamaged: a canister's newest record can not be read.
 	ErrDamaged = errors.New("canister record is damaged")
 	// ErrIndex: the index is damaged, and does not say where something is. Nothing

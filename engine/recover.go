@@ -25,7 +25,7 @@ type recovery struct {
 	batches  int
 	duration time.Duration
 	lost     uint64 // IDs that a rebuild found named and not stored
-	bad      int    // nodes that could not be read while counting
+	bad      error  // of the last node or record that could not be read while counting
 	unread   error  // of what a rebuild left out because reading failed
 }
 
@@ -86,15 +86,21 @@ func (e *Engine) recover(ctx context.Context) error {
 			return err
 		}
 	}
+	again := ""
 	if err := e.catchUp(ctx); err != nil {
 		// An index that can not be brought to the end of the log is as good as
 		// none. Built anew it must come there.
-		reason := e.idx.Untrusted()
-		if reason == nil {
+		if e.idx.Untrusted() == nil {
 			return err
 		}
-		e.o.Logger.Warn("index is built anew", "reason", reason)
-		e.recovery.rebuilt = "it could not be brought up to date"
+		again = "it could not be brought up to date"
+		e.o.Logger.Warn("index is built anew", "reason", e.idx.Untrusted())
+	} else if e.counter.Partial() > 0 && e.recovery.rebuilt == "" {
+		again = "it lacks what could not be read when it was built"
+		e.o.Logger.Warn("index is built anew", "reason", again)
+	}
+	if again != "" {
+		e.recovery.rebuilt = again
 		e.copies = copies(e.idx)
 		if err := e.idx.Close(); err != nil {
 			e.o.Logger.Warn("close of the index that is given up", "error", err)
@@ -458,7 +464,7 @@ func noSpace(err error) bool {
 }
 
 func (e *Engine) rebuildOnce(ctx context.Context) error {
-	e.recovery.unread = nil
+	e.recovery.unread, e.recovery.bad = nil, nil
 	if err := index.Destroy(e.indexOptions()); err != nil {
 		return err
 	}
@@ -505,7 +511,7 @@ func (e *Engine) rebuildOnce(ctx context.Context) error {
 	defer func() { e.store = nil }()
 	for _, key := range sortedKeys(newest) {
 		bad := func(id chunk.ID, err error) {
-			e.recovery.bad++
+			e.recovery.bad = err
 			if unread(err) {
 				e.recovery.unread = err
 			}
@@ -516,10 +522,19 @@ func (e *Engine) rebuildOnce(ctx context.Context) error {
 		}
 	}
 	for id, ent := range e.table {
+		if ent.damaged != nil {
+			e.recovery.bad = ent.damaged
+		}
 		if _, known := newest[id.raw]; ent.damaged != nil && !known {
 			if err := gc.RebuildDamaged(rb, id.Bytes(), ent.seen); err != nil {
 				return err
 			}
+		}
+	}
+	if e.recovery.bad != nil && !e.o.AcceptLoss {
+		e.o.Logger.Warn("no segment is freed of those that hold what is not counted", "error", e.recovery.bad)
+		if err := gc.RebuildPartial(rb, e.log.NextSegment()); err != nil {
+			return err
 		}
 	}
 	if e.idx, err = rb.Finish(uint64(seq), hash); err != nil {

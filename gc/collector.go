@@ -76,8 +76,8 @@ type Collector struct {
 }
 
 type sizes struct {
-	at              time.Time
-	debt, log, live int64
+	at                    time.Time
+	debt, log, live, held int64
 }
 
 // sizesAge is how old a look at the segments may be where nothing is decided
@@ -101,6 +101,9 @@ type Report struct {
 	LiveBytes       int64 `json:"live_bytes"`
 	// Held versions wait for a reader to close.
 	Held int `json:"versions_held"`
+	// HeldBytes are kept, dead or not, since something that could not be read may
+	// name them.
+	HeldBytes int64 `json:"bytes_held"`
 }
 
 // Options of a pass that somebody waits for.

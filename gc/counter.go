@@ -3,9 +3,11 @@ package gc
 import (
 	"bytes"
 	"context"
+	"encoding/binary"
 	"errors"
 	"fmt"
 	"log/slog"
+	"math"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -77,14 +79,20 @@ type Counter struct {
 	unmet map[chunk.Key]struct{}
 	// lossy says that content was lost since the index was built.
 	lossy, marked atomic.Bool
-	step          int
-	stats         CounterStats
+	// heldBelow is the segment under which none may go; see Partial.
+	heldBelow atomic.Uint64
+	step      int
+	stats     CounterStats
 }
 
 // lossyKey is a key among the counting states that is too long for a canister.
 // It has no value, and stands there once anything was lost, for as long as the
 // index does.
 const lossyKey = "lost content since the index was built"
+
+// partialKey is another. Its value is the segment of Partial, 8 bytes in big
+// endian.
+const partialKey = "what could not be read when the index was built"
 
 type recordAt struct {
 	seq uint64
@@ -105,8 +113,7 @@ func NewCounter(idx *index.Index, store *chunk.Store, dedup chunk.DedupDomain, a
 	c := &Counter{idx: idx, store: store, dedup: dedup, alive: alive, log: log, known: map[string]*runs{}, due: map[string]struct{}{}, where: map[string]recordAt{}, limbo: newSuspects(), step: stepDeltas}
 	for st, err := range idx.State(nil) {
 		var rs *runs
-		if err == nil && (string(st.Key) == lossyKey || string(st.Key) == scrubKey) {
-			c.lossy.Store(c.lossy.Load() || string(st.Key) == lossyKey)
+		if err == nil && c.recall(string(st.Key), st.Value) {
 			continue
 		}
 		if err == nil {
@@ -141,6 +148,30 @@ func (c *Counter) Stats() CounterStats {
 	defer c.mu.Unlock()
 	return c.stats
 }
+
+// recall takes up what stands among the counting states and is no canister's.
+func (c *Counter) recall(key string, value []byte) (taken bool) {
+	switch key {
+	case lossyKey:
+		c.lossy.Store(true)
+	case partialKey:
+		c.heldBelow.Store(math.MaxUint64)
+		if len(value) == 8 {
+			c.heldBelow.Store(binary.BigEndian.Uint64(value))
+		}
+	case scrubKey: // the scrubber's own
+	default:
+		return false
+	}
+	return true
+}
+
+// Partial returns the segment under which the log may hold content that is named
+// and not counted, since a node or a record that names it could not be read when
+// the index was built; 0 is none. It may be whole: a disk can give other bytes
+// than it has, and give the right ones tomorrow. So no older segment goes until
+// an index is built that lacks nothing, or a person gives up what is damaged.
+func (c *Counter) Partial() seglog.SegmentID { return seglog.SegmentID(c.heldBelow.Load()) }
 
 // Lossy tells whether content was ever lost since the index was built. A take
 // then looks up even what its canister's head already names.

@@ -9,12 +9,14 @@ type Debt struct {
 	Bytes int64
 	// LogBytes and LiveBytes of the whole log.
 	LogBytes, LiveBytes int64
+	// HeldBytes are in segments that do not go; see Counter.Partial.
+	HeldBytes int64
 }
 
 // Debt measures; it costs a look at every segment.
 func (g *Collector) Debt() Debt {
 	z := g.look()
-	return Debt{Backlog: g.counter.Backlog(g.o.Reading), Bytes: z.debt, LogBytes: z.log, LiveBytes: z.live}
+	return Debt{Backlog: g.counter.Backlog(g.o.Reading), Bytes: z.debt, LogBytes: z.log, LiveBytes: z.live, HeldBytes: z.held}
 }
 
 // RecentDebt is Debt.Bytes as it was a few moments ago at most. It waits for
@@ -34,7 +36,9 @@ func (g *Collector) look() *sizes {
 		l := live[uint64(s.ID)]
 		z.log += s.Size
 		z.live += l
-		if s.Sealed && !s.Busy && float64(l) < g.o.CleanBelow*float64(s.Size) {
+		if s.ID < g.counter.Partial() {
+			z.held += s.Size - l
+		} else if s.Sealed && !s.Busy && float64(l) < g.o.CleanBelow*float64(s.Size) {
 			z.debt += s.Size - l
 		}
 	}
@@ -63,6 +67,6 @@ func (g *Collector) report(before Report) Report {
 	r.BytesReclaimed -= before.BytesReclaimed
 	r.BytesWritten -= before.BytesWritten
 	d := g.Debt()
-	r.LogBytes, r.LiveBytes, r.Held = d.LogBytes, d.LiveBytes, d.Backlog.Held
+	r.LogBytes, r.LiveBytes, r.Held, r.HeldBytes = d.LogBytes, d.LiveBytes, d.Backlog.Held, d.HeldBytes
 	return r
 }

@@ -2,12 +2,14 @@ package gc
 
 import (
 	"context"
+	"encoding/binary"
 	"fmt"
 	"maps"
 
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/internal/index"
 	"github.com/snapstore/snapstore/internal/record"
+	"github.com/snapstore/snapstore/internal/seglog"
 	"github.com/snapstore/snapstore/manifest"
 )
 
@@ -52,6 +54,12 @@ func Rebuild(ctx context.Context, rb Rebuilder, g *chunk.Store, key []byte, at i
 // RebuildDamaged notes a canister of which no record can be read at all.
 func RebuildDamaged(rb Rebuilder, key []byte, damaged uint64) error {
 	return rb.PutState(key, (&runs{damaged: damaged}).encode())
+}
+
+// RebuildPartial notes that the index lacks counts of what older segments hold;
+// see Counter.Partial.
+func RebuildPartial(rb Rebuilder, below seglog.SegmentID) error {
+	return rb.PutState([]byte(partialKey), binary.BigEndian.AppendUint64(nil, uint64(below)))
 }
 
 // Compare recomputes every count, as of now, and hands what differs from the

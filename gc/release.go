@@ -34,7 +34,7 @@ func (g *Collector) victims(asked bool) []victim {
 	evidence := len(g.counter.Damaged()) > 0
 	var out, small []victim
 	for _, s := range g.log.Segments() {
-		if evidence && s.Stream == seglog.StreamCommit {
+		if evidence && s.Stream == seglog.StreamCommit || s.ID < g.counter.Partial() {
 			continue
 		}
 		if !s.Sealed || s.Busy || uint64(s.LastSeq) >= durable && s.LastSeq != 0 {
@@ -66,7 +66,7 @@ func (g *Collector) fresh() (out []victim) {
 	for _, s := range g.log.Segments() {
 		v := victim{id: s.ID, size: s.Size, live: live[uint64(s.ID)]}
 		switch {
-		case !s.Sealed, s.Busy, s.Stream == seglog.StreamMoved, evidence && s.Stream == seglog.StreamCommit:
+		case !s.Sealed, s.Busy, s.Stream == seglog.StreamMoved, evidence && s.Stream == seglog.StreamCommit, s.ID < g.counter.Partial():
 		case s.LastSeq != 0 && uint64(s.LastSeq) >= applied:
 		case v.live > g.o.SegmentSize/64: // records alone are not worth it
 			out = append(out, v)
@@ -80,7 +80,7 @@ func (g *Collector) fresh() (out []victim) {
 func (g *Collector) wasteful() bool {
 	live := g.idx.Live()
 	for _, s := range g.log.Segments() {
-		if !s.Sealed && float64(live[uint64(s.ID)]) < g.o.CleanBelow*float64(s.Size) {
+		if !s.Sealed && s.ID >= g.counter.Partial() && float64(live[uint64(s.ID)]) < g.o.CleanBelow*float64(s.Size) {
 			return true
 		}
 	}
@@ -248,7 +248,7 @@ func (g *Collector) worthFlush() bool {
 		all += s.Size
 		l := live[uint64(s.ID)]
 		switch {
-		case !s.Sealed || s.Busy:
+		case !s.Sealed || s.Busy || s.ID < g.counter.Partial():
 		case l == 0, uint64(s.LastSeq) >= durable && float64(l) < g.o.CleanBelow*float64(s.Size):
 			waiting += s.Size - l
 		}

@@ -33,10 +33,21 @@ const (
 )
 
 // FS is vfs.Default with those rules. Safe for concurrent use.
-type FS struct{ vfs.FS }
+type FS struct {
+	vfs.FS
+	root string
+}
 
 // New returns the file system of the machine.
-func New() FS { return FS{vfs.Default} }
+func New() FS { return FS{FS: vfs.Default} }
+
+// Within returns s for a store that is open: below its directory no directory is
+// made whose parent is not there. Whoever removes a store while it is open is
+// not left with a part of one.
+func (s FS) Within(dir string) FS {
+	s.root = filepath.Clean(dir)
+	return s
+}
 
 // noLink refuses a name that is a link; a name that is not there is not one.
 func noLink(name string) error {
@@ -95,7 +106,26 @@ func (s FS) ReuseForWrite(oldname, newname string, c vfs.DiskWriteCategory) (vfs
 }
 
 // MkdirAll implements vfs.FS.
-func (s FS) MkdirAll(dir string, perm os.FileMode) error { return s.FS.MkdirAll(dir, perm&dirPerm) }
+func (s FS) MkdirAll(dir string, perm os.FileMode) error {
+	perm &= dirPerm
+	below, err := filepath.Rel(s.root, dir)
+	if s.root == "" || err != nil || !filepath.IsLocal(below) {
+		return s.FS.MkdirAll(dir, perm)
+	}
+	at := s.root
+	for _, name := range strings.Split(filepath.ToSlash(below), "/") {
+		at = filepath.Join(at, name)
+		if err := os.Mkdir(at, perm); err != nil && !(errors.Is(err, fs.ErrExist) && isDir(at)) {
+			return err
+		}
+	}
+	return nil
+}
+
+func isDir(name string) bool {
+	info, err := os.Stat(name)
+	return err == nil && info.IsDir()
+}
 
 // Lock implements vfs.FS.
 func (s FS) Lock(name string) (lock io.Closer, err error) {

@@ -2,6 +2,7 @@ package osfs
 
 import (
 	"errors"
+	"io/fs"
 	"os"
 	"path/filepath"
 	"testing"
@@ -46,5 +47,39 @@ func TestNoLinkIsFollowed(t *testing.T) {
 	}
 	if info, err := os.Lstat(link); err != nil || info.Mode() != 0o600 {
 		t.Errorf("created: %v, %v", info, err)
+	}
+}
+
+// A store that is removed while it is open does not come back in parts.
+func TestNoDirectoryWithoutItsParent(t *testing.T) {
+	root := filepath.Join(t.TempDir(), "store")
+	s := New().Within(root)
+	deep := filepath.Join(root, "index", "pebble")
+	if err := s.MkdirAll(deep, 0o777); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("a directory of a store that is not there: %v", err)
+	}
+	if _, err := os.Stat(root); !errors.Is(err, fs.ErrNotExist) {
+		t.Fatalf("the store is back: %v", err)
+	}
+	if err := os.Mkdir(root, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 {
+		if err := s.MkdirAll(deep, 0o777); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if info, err := os.Stat(deep); err != nil || info.Mode().Perm() != 0o700 {
+		t.Errorf("%v, %v", info, err)
+	}
+	if err := os.WriteFile(filepath.Join(root, "file"), nil, 0o600); err != nil {
+		t.Fatal(err)
+	}
+	if err := s.MkdirAll(filepath.Join(root, "file"), 0o700); err == nil {
+		t.Error("a file is taken for a directory")
+	}
+	other := filepath.Join(t.TempDir(), "a", "b")
+	if err := s.MkdirAll(other, 0o700); err != nil {
+		t.Errorf("outside: %v", err)
 	}
 }

@@ -248,6 +248,13 @@ func (l *Log) addDamage(all ...Damage) {
 	}
 }
 
+// NextSegment returns a number above that of every segment there is.
+func (l *Log) NextSegment() SegmentID {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.nextSegment
+}
+
 // LostThrough returns the last batch that was synced and of which nothing is
 // left that tells what it changed, as far as was met by Open and by everything
 // read since; 0 is none. Batches that are not whole and still name their records

@@ -83,6 +83,11 @@ func (r *Run) CompareDamaged() (d Degraded, opened bool, err error) {
 	if len(have) > 0 {
 		return d, true, fmt.Errorf("canisters from nowhere: %v", have)
 	}
+	if r.Collect {
+		if _, err := r.E.GC(context.Background(), engine.GCOptions{}); err != nil && !named(err) {
+			return d, true, fmt.Errorf("gc: %w", err)
+		}
+	}
 	return d, true, nil
 }
 

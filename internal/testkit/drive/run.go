@@ -29,6 +29,8 @@ type Config struct {
 	Canisters int // 3 by default
 	// Faulty: the disk fails, so the index may come to be mistrusted.
 	Faulty bool
+	// Collect: CompareDamaged runs gc before it closes the store.
+	Collect bool
 	// Dedup, when not nil, is the dedup domain instead of one drawn from the seed.
 	Dedup *engine.DedupDomain
 	Limit int // of snapshots, 4 by default

@@ -65,6 +65,8 @@ func TestKnownCases(t *testing.T) {
 	}{
 		{"block", 7, 30, "batches behind a damaged trailer vanished, and a canister was served from an older record"},
 		{"flip", 2, 22, "a damaged index was met by a read that did not say what was damaged"},
+		{"misread", 12, 296, "close waited for ever for what it had moved; and what a node names that was misread while the index was built was freed"},
+		{"misread", 12, 324, "an index that can not be read when it was only just built was an error of no kind"},
 	} {
 		i := slices.IndexFunc(InProcess(), func(r matrix.Row) bool { return r.Name == c.row })
 		row := InProcess()[i]
