@@ -306,6 +306,45 @@ func TestLoadBringsBackWhatWas(t *testing.T) {
 	sound(t, reopen())
 }
 
+// A reader of an upload sees it as it was when it was opened, whatever is
+// written and flushed since, and however much gc runs.
+func TestReaderOfAnUploadKeepsWhatItWas(t *testing.T) {
+	e, _ := memStore(t, engine.Options{})
+	c := must(e.CreateCanister(bg, canisterID(t, 1)))
+	img := make([]byte, 40*4096)
+	(&mix{seed: 9}).fresh(img)
+	u := must(c.Upload(bg, engine.Metadata{}, []engine.UploadSection{{engine.WasmMemory, uint64(len(img))}}, engine.UploadOptions{}))
+	type held struct {
+		s    *engine.Snapshot
+		want []byte
+	}
+	var readers []held
+	for i := range 4 {
+		(&mix{seed: uint64(100 + i)}).fresh(img[i*4096 : (i+20)*4096])
+		must(u.WriteAt(engine.WasmMemory, img, 0))
+		must(u.Flush(bg))
+		readers = append(readers, held{must(e.Snapshot(bg, u.ID())), bytes.Clone(img)})
+	}
+	must(e.GC(bg, engine.GCOptions{}))
+	for i, r := range readers {
+		got := make([]byte, len(img))
+		if _, err := must(r.s.Section(engine.WasmMemory)).ReadAt(got, 0); err != nil || !bytes.Equal(got, r.want) {
+			t.Errorf("reader %d: %v", i, err)
+		}
+		must0(r.s.Close())
+	}
+	must(e.GC(bg, engine.GCOptions{}))
+	if st := e.Stats(); st.PendingDrops != 0 {
+		t.Errorf("%d versions are left", st.PendingDrops)
+	}
+	if b := content(t, e, u.ID(), engine.WasmMemory); !bytes.Equal(b, img) {
+		t.Error("the upload is something else")
+	}
+	for p, err := range e.Verify(bg, engine.VerifyOptions{}) {
+		t.Errorf("%+v, %v", p, err)
+	}
+}
+
 func TestUpload(t *testing.T) {
 	e, reopen := memStore(t, engine.Options{SnapshotLimit: 2})
 	c := must(e.CreateCanister(bg, canisterID(t, 1)))

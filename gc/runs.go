@@ -25,7 +25,9 @@ type version struct {
 // run is a list of versions counted against each other.
 type run struct {
 	incarnation uint64
-	detached    bool // an upload: one version, counted against nothing
+	// detached: an upload. Its newest version is the last one; those before it
+	// were flushed earlier and wait for their drop, which readers may hold up.
+	detached bool
 	versions    []version
 	// dropping is the version whose drop is under way, -1 for none. Places
 	// before cursor have lost it already.
@@ -144,10 +146,8 @@ func plan(have *runs, rec *record.Record) (*runs, []manifest.Change, error) {
 				return nil, nil, fmt.Errorf("%w: snapshot %d changed", errPlan, s.Local)
 			}
 		default:
-			d := next.detached(rec.Incarnation, s.Local)
-			if v := &d.versions[0]; v.root != s.Root {
-				changes = append(changes, manifest.Change{V: v.root, V2: s.Root})
-				v.root = s.Root
+			if c, changed := next.detached(rec.Incarnation, s.Local).flush(s.Root); changed {
+				changes = append(changes, c)
 			}
 			r = &next.list[main] // detached may have grown the list
 		}
@@ -164,10 +164,31 @@ func (r *run) index(local uint64) int {
 	return -1
 }
 
+// flush makes root what the upload r is now. Who reads it as it was goes on:
+// like a snapshot that is taken, what it was stays as a version before it, and
+// that moves no count.
+func (r *run) flush(root chunk.ID) (c manifest.Change, changed bool) {
+	last := len(r.versions) - 1
+	v := r.versions[last]
+	if v.root == root {
+		return c, false
+	}
+	if v.root.IsZero() {
+		r.versions[last].root = root
+		return manifest.Change{V2: root}, true
+	}
+	before := v
+	before.dying = true
+	v.root = root
+	r.versions = append(r.versions[:last:last], before, v)
+	p, splice := r.pred(last + 1)
+	return manifest.Change{P: p, V: before.root, V2: root, Splice: splice}, true
+}
+
 func (rs *runs) detached(incarnation, local uint64) *run {
 	for i := range rs.list {
 		r := &rs.list[i]
-		if r.detached && r.incarnation == incarnation && r.versions[0].local == local && !r.versions[0].dying {
+		if last := r.versions[len(r.versions)-1]; r.detached && r.incarnation == incarnation && last.local == local && !last.dying {
 			return r
 		}
 	}

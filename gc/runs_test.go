@@ -70,14 +70,14 @@ func TestPlanFollowsALife(t *testing.T) {
 		manifest.Change{V2: id(9)})
 	up.Root = id(10)
 	rs = step(t, rs, &record.Record{Seq: 9, Incarnation: 1, NextLocal: 4, Head: id(5), Snapshots: []record.Snapshot{snap(1, 3), up}},
-		manifest.Change{V: id(9), V2: id(10)})
+		manifest.Change{P: id(9), V: id(9), V2: id(10)})
 	// Deleted: everything dies, and a new incarnation counts against nothing.
 	rs = step(t, rs, &record.Record{Seq: 10, Incarnation: 1, NextLocal: 4, Deleted: true})
 	rs = step(t, rs, &record.Record{Seq: 11, Incarnation: 2, NextLocal: 4})
 	rs = step(t, rs, &record.Record{Seq: 12, Incarnation: 2, NextLocal: 4, Head: id(5)}, manifest.Change{V2: id(5)})
 	waiting, _ := rs.dying(nobody)
-	if waiting != 4 {
-		t.Fatalf("%d versions wait, want 4", waiting)
+	if waiting != 5 {
+		t.Fatalf("%d versions wait, want 5", waiting)
 	}
 	for n := 0; ; n++ {
 		r := rs.nextDrop(nobody)
@@ -118,6 +118,32 @@ func TestReadersHoldDrops(t *testing.T) {
 	}
 	if rs.nextDrop(nobody) == nil {
 		t.Fatal("nothing to drop once the reader is gone")
+	}
+}
+
+// What an upload was before a flush stays for those who read it.
+func TestReadersHoldWhatAnUploadWas(t *testing.T) {
+	up := func(root byte) *record.Record {
+		return &record.Record{Seq: uint64(root), Incarnation: 1, NextLocal: 1, Snapshots: []record.Snapshot{{Local: 0, Root: id(root), Source: record.Uploaded, Mutable: true}}}
+	}
+	rs := step(t, &runs{}, up(1), manifest.Change{V2: id(1)})
+	rs = step(t, rs, up(2), manifest.Change{P: id(1), V: id(1), V2: id(2)})
+	rs = step(t, rs, up(3), manifest.Change{P: id(2), V: id(2), V2: id(3)})
+	zero := func(local uint64) bool { return local == 0 }
+	if r := rs.nextDrop(zero); r != nil {
+		t.Fatalf("dropped what is read: %+v", r)
+	}
+	r := rs.nextDrop(nobody)
+	if want := (manifest.Change{V: id(1), N: id(2)}); r == nil || r.drop() != want {
+		t.Fatalf("drop is %+v", r)
+	}
+	rs.remove(r)
+	if w, _ := rs.dying(nobody); w != 1 {
+		t.Fatalf("%d versions wait", w)
+	}
+	rs.remove(rs.nextDrop(nobody))
+	if rs.nextDrop(nobody) != nil || len(rs.list) != 2 || rs.list[1].versions[0].root != id(3) {
+		t.Fatalf("left: %+v", rs.list)
 	}
 }
 
