@@ -45,10 +45,13 @@ type gate struct {
 }
 
 func (g *gate) check() error {
-	if g.trust.halted.Load() {
-		return errHalted
+	if !g.trust.halted.Load() {
+		return nil
 	}
-	return nil
+	if why := g.trust.err(); why != nil {
+		return fmt.Errorf("%w: %w", errHalted, why)
+	}
+	return errHalted
 }
 
 // isWAL says whether name is one of Pebble's write-ahead logs.
