@@ -3,7 +3,11 @@ package gc
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
+
+	"golang.org/x/sync/errgroup"
 
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/internal/seglog"
@@ -95,8 +99,17 @@ func (c *Counter) dropStep(ctx context.Context, key string, next *runs, r *run) 
 }
 
 // recount hands each introduction of rs to add: together they are what the
-// stored counts must be.
+// stored counts must be. Versions are walked side by side, so add is called
+// concurrently, and in no order; bad is called by one at a time.
 func (rs *runs) recount(ctx context.Context, g manifest.Getter, add func(chunk.ID, bool) error, bad func(manifest.Place, chunk.ID, error)) error {
+	var one sync.Mutex
+	alone := func(at manifest.Place, id chunk.ID, err error) {
+		one.Lock()
+		defer one.Unlock()
+		bad(at, id, err)
+	}
+	side, ctx := errgroup.WithContext(ctx)
+	side.SetLimit(runtime.GOMAXPROCS(0))
 	emit := func(id chunk.ID, delta int64, node bool) error {
 		if delta != 1 {
 			return fmt.Errorf("introduction of %v counts %d", id, delta)
@@ -110,18 +123,20 @@ func (rs *runs) recount(ctx context.Context, g manifest.Getter, add func(chunk.I
 				continue // counted below, from its cursor on
 			}
 			p, splice := r.pred(j)
-			if _, err := manifest.Replace(ctx, g, manifest.Change{P: p, V2: v.root, Splice: splice}, manifest.Place{}, 0, emit, bad); err != nil {
+			side.Go(func() error {
+				_, err := manifest.Replace(ctx, g, manifest.Change{P: p, V2: v.root, Splice: splice}, manifest.Place{}, 0, emit, alone)
 				return err
-			}
+			})
 		}
 		if r.dropping >= 0 {
 			p, _ := r.pred(r.dropping)
-			if _, err := manifest.Replace(ctx, g, manifest.Change{P: p, V2: r.versions[r.dropping].root}, r.cursor, 0, emit, bad); err != nil {
+			side.Go(func() error {
+				_, err := manifest.Replace(ctx, g, manifest.Change{P: p, V2: r.versions[r.dropping].root}, r.cursor, 0, emit, alone)
 				return err
-			}
+			})
 		}
 	}
-	return nil
+	return side.Wait()
 }
 
 // recordsIn lists the canisters whose newest record lies in a segment.

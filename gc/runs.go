@@ -28,7 +28,7 @@ type run struct {
 	// detached: an upload. Its newest version is the last one; those before it
 	// were flushed earlier and wait for their drop, which readers may hold up.
 	detached bool
-	versions    []version
+	versions []version
 	// dropping is the version whose drop is under way, -1 for none. Places
 	// before cursor have lost it already.
 	dropping int

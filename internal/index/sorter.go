@@ -20,7 +20,9 @@ const (
 	// maxFanIn is how many runs are merged at once: 16 MiB of blocks.
 	maxFanIn = 256
 	// itemOverhead is what an item takes in memory beside its bytes.
-	itemOverhead = 16 + 6
+	itemOverhead = 16 + pairOverhead
+	// pairOverhead is the lengths of key and value.
+	pairOverhead = 2 + 4
 )
 
 // sorter sorts any number of key-value pairs in bounded memory: what does not
@@ -37,7 +39,7 @@ type sorter struct {
 	// fanIn is how many runs are merged at once.
 	fanIn int
 
-	arena []byte
+	arena arena
 	items []item
 	runs  []string
 	made  int
@@ -47,11 +49,50 @@ type sorter struct {
 // the start of the key, which mostly settles a comparison.
 type item struct {
 	prefix uint64
-	off    uint64
+	at     uint64
+}
+
+// arenaBlock is what an arena grows by. One slice that grew by copying was more
+// than a third of the work of a rebuild.
+const arenaBlock = 1 << 20
+
+// arena holds pairs, each whole in one block.
+type arena struct {
+	blocks [][]byte
+	last   int // the block that grows
+	size   int // of all pairs
+}
+
+// add copies a pair and returns where it is: block and offset. Later places are
+// higher.
+func (a *arena) add(key, value []byte) (at uint64) {
+	need := pairOverhead + len(key) + len(value)
+	for a.last < len(a.blocks) && cap(a.blocks[a.last])-len(a.blocks[a.last]) < need {
+		a.last++
+	}
+	if a.last == len(a.blocks) {
+		a.blocks = append(a.blocks, make([]byte, 0, max(arenaBlock, need)))
+	}
+	b := &a.blocks[a.last]
+	at = uint64(a.last)<<32 | uint64(len(*b))
+	*b = appendPair(*b, key, value)
+	a.size += need
+	return at
+}
+
+// from returns the pair at a place, and what follows it.
+func (a *arena) from(at uint64) []byte { return a.blocks[at>>32][at&(1<<32-1):] }
+
+// reset empties the arena, and keeps its blocks.
+func (a *arena) reset() {
+	for i := range a.blocks {
+		a.blocks[i] = a.blocks[i][:0]
+	}
+	a.last, a.size = 0, 0
 }
 
 func newSorter(fs vfs.FS, dir, name string, memory int64) *sorter {
-	// A third is for slices that grow by copying.
+	// A third is for the items, which grow by copying, and for the sort.
 	return &sorter{fs: fs, dir: dir, name: name, fanIn: maxFanIn, memory: int(max(memory*2/3, runBlock))}
 }
 
@@ -75,12 +116,14 @@ func (s *sorter) add(key, value []byte) error {
 			return err
 		}
 	}
-	s.items = append(s.items, item{prefixOf(key), uint64(len(s.arena))})
-	s.arena = appendPair(s.arena, key, value)
+	if len(s.items) == cap(s.items) {
+		s.items = slices.Grow(s.items, max(len(s.items), 1024)) // append alone copies each item five times
+	}
+	s.items = append(s.items, item{prefixOf(key), s.arena.add(key, value)})
 	return nil
 }
 
-func (s *sorter) used() int { return len(s.arena) + 16*len(s.items) }
+func (s *sorter) used() int { return s.arena.size + 16*len(s.items) }
 
 func appendPair(dst, key, value []byte) []byte {
 	dst = binary.LittleEndian.AppendUint16(dst, uint16(len(key)))
@@ -92,11 +135,11 @@ func appendPair(dst, key, value []byte) []byte {
 // cutPair returns the first pair of b and what follows. The block it is in has
 // passed its checksum.
 func cutPair(b []byte) (key, value, rest []byte, err error) {
-	if len(b) < 6 {
+	if len(b) < pairOverhead {
 		return nil, nil, nil, errRun
 	}
 	k, v := int(binary.LittleEndian.Uint16(b)), int(binary.LittleEndian.Uint32(b[2:]))
-	if b = b[6:]; k > len(b) || v > len(b)-k {
+	if b = b[pairOverhead:]; k > len(b) || v > len(b)-k {
 		return nil, nil, nil, errRun
 	}
 	return b[:k:k], b[k : k+v : k+v], b[k+v:], nil
@@ -106,8 +149,8 @@ var errRun = errors.New("index: sorted run is damaged")
 
 func (s *sorter) sort() {
 	key := func(it item) []byte {
-		b := s.arena[it.off:]
-		return b[6:][:binary.LittleEndian.Uint16(b)]
+		b := s.arena.from(it.at)
+		return b[pairOverhead:][:binary.LittleEndian.Uint16(b)]
 	}
 	slices.SortFunc(s.items, func(a, b item) int {
 		switch {
@@ -119,7 +162,7 @@ func (s *sorter) sort() {
 		if c := bytes.Compare(key(a), key(b)); c != 0 {
 			return c
 		}
-		if a.off < b.off {
+		if a.at < b.at {
 			return -1
 		}
 		return 1
@@ -134,7 +177,7 @@ func (s *sorter) buffered() func() (key, value []byte, err error) {
 		if i == len(s.items) {
 			return nil, nil, io.EOF
 		}
-		key, value, _, err = cutPair(s.arena[s.items[i].off:])
+		key, value, _, err = cutPair(s.arena.from(s.items[i].at))
 		i++
 		return key, value, err
 	}
@@ -177,7 +220,8 @@ func (s *sorter) spill() error {
 		return err
 	}
 	s.runs = append(s.runs, run)
-	s.items, s.arena = s.items[:0], s.arena[:0]
+	s.items = s.items[:0]
+	s.arena.reset()
 	return nil
 }
 
@@ -305,7 +349,7 @@ func (s *sorter) merge() (*merged, error) {
 	if err := s.spill(); err != nil {
 		return nil, err
 	}
-	s.items, s.arena = nil, nil
+	s.items, s.arena = nil, arena{}
 	for len(s.runs) > s.fanIn {
 		// The first runs become one in their place, which keeps equal keys in
 		// order.
@@ -338,7 +382,7 @@ func (s *sorter) discard() error {
 	for _, run := range s.runs {
 		errs = append(errs, s.fs.Remove(run))
 	}
-	s.items, s.arena, s.runs = nil, nil, nil
+	s.items, s.arena, s.runs = nil, arena{}, nil
 	return errors.Join(errs...)
 }
 
