@@ -5,9 +5,11 @@ import (
 	"sync/atomic"
 )
 
-// A cachedGroup is a decoded group. Its pages never change, so that readers copy
-// from it without a lock while it may be evicted; the garbage collector ends it.
+// A cachedGroup is a decoded group. Readers copy from it without a lock while it
+// may be evicted: each counts as a user, and so does the cache. Its pages do not
+// change while it has one; whoever was the last gives their memory back.
 type cachedGroup struct {
+	users    atomic.Int32
 	domain   Domain
 	ids      []ID
 	pages    []byte
@@ -49,6 +51,9 @@ type pageCache struct {
 	ring []*cachedGroup
 	hand int
 	used int64
+	// spare is the memory of full groups. New memory for every miss was most of
+	// what a miss cost.
+	spare bufferPool
 }
 
 type cachedPage struct {
@@ -57,11 +62,32 @@ type cachedPage struct {
 }
 
 func newPageCache(limit int64) *pageCache {
-	c := &pageCache{limit: limit}
+	c := &pageCache{limit: limit, spare: bufferPool{size: maxRaw}}
 	for i := range c.shards {
 		c.shards[i].at = map[Key]cachedPage{}
 	}
 	return c
+}
+
+// room returns memory for the pages of a group, with any content: to be handed to
+// add, or to giveBack.
+func (c *pageCache) room(size int) []byte {
+	if size == c.spare.size {
+		return c.spare.get()
+	}
+	return make([]byte, size)
+}
+
+func (c *pageCache) giveBack(pages []byte) {
+	if len(pages) == c.spare.size {
+		c.spare.put(pages)
+	}
+}
+
+func (c *pageCache) leave(g *cachedGroup) {
+	if g.users.Add(-1) == 0 {
+		c.giveBack(g.pages)
+	}
 }
 
 // get copies the page to dst if it is here and is what its ID names.
@@ -69,10 +95,14 @@ func (c *pageCache) get(id Key, dst []byte) bool {
 	sh := &c.shards[id[0]%cacheShards]
 	sh.mu.RLock()
 	p, ok := sh.at[id]
+	if ok {
+		p.g.users.Add(1) // the cache is still one: it leaves a group that nobody can find
+	}
 	sh.mu.RUnlock()
 	if !ok {
 		return false
 	}
+	defer c.leave(p.g)
 	if !p.g.verify(p.slot) {
 		c.drop(id, p.g)
 		return false
@@ -94,10 +124,15 @@ func (c *pageCache) drop(id Key, g *cachedGroup) {
 	sh.mu.Unlock()
 }
 
-// add takes over a group that is not used by anybody else.
-func (c *pageCache) add(g *cachedGroup) {
+// add keeps the pages of a group, of which those in verified are known to be what
+// their IDs name. It takes over pages, which come from room.
+func (c *pageCache) add(domain Domain, ids []ID, pages []byte, verified uint32) {
+	g := &cachedGroup{domain: domain, ids: ids, pages: pages}
+	g.verified.Store(verified)
+	g.users.Store(1)
 	n := g.size()
 	if n > c.limit {
+		c.leave(g)
 		return
 	}
 	c.mu.Lock()
@@ -134,6 +169,7 @@ func (c *pageCache) evict() {
 		for _, id := range g.ids {
 			c.drop(g.domain.Key(id), g)
 		}
+		c.leave(g)
 		return
 	}
 }

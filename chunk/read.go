@@ -154,9 +154,12 @@ func (s *Store) readPage(id ID, dst []byte, keep bool) error {
 		need, verified := uint32(1)<<slot, uint32(0)
 		var pages []byte
 		if keep {
-			pages = make([]byte, g.raw())
+			pages = s.pages.room(g.raw())
 			if err = s.decode(g, pages); err == nil {
 				verified = g.match(pages, need)
+			}
+			if verified != need {
+				defer s.pages.giveBack(pages)
 			}
 		} else {
 			raw := s.raws.get()
@@ -172,9 +175,7 @@ func (s *Store) readPage(id ID, dst []byte, keep bool) error {
 		}
 		copy(dst, pages[slot*PageSize:])
 		if keep {
-			c := &cachedGroup{domain: g.domain, ids: g.ids(), pages: pages}
-			c.verified.Store(verified)
-			s.pages.add(c)
+			s.pages.add(g.domain, g.ids(), pages, verified)
 		}
 		return nil
 	})

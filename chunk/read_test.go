@@ -4,7 +4,9 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/snapstore/snapstore/internal/index"
@@ -434,6 +436,35 @@ func TestPageCache(t *testing.T) {
 		if _, err := k.page(id); err != nil {
 			t.Fatalf("healed and not read: %v (%d bytes)", err, len(whole))
 		}
+	}
+}
+
+// The memory of a group that is evicted goes to the next one, and never while
+// somebody still copies from it.
+func TestPageCacheUnderReaders(t *testing.T) {
+	k := newKit(t, func(o *StoreOptions) { o.PageCacheBytes = 2 * 70_000 })
+	ids := k.put(0, 12*GroupPages)
+	var readers sync.WaitGroup
+	for w := range 8 {
+		readers.Go(func() {
+			rng := rand.New(rand.NewPCG(uint64(w), 1))
+			var dst [PageSize]byte
+			for range 3000 {
+				id := ids[rng.IntN(len(ids))]
+				if err := k.s.Page(id, dst[:]); err != nil {
+					t.Errorf("page %v: %v", id, err)
+					return
+				}
+				if Sum(dst[:]) != id {
+					t.Errorf("page %v: other bytes", id)
+					return
+				}
+			}
+		})
+	}
+	readers.Wait()
+	if out, ring := k.s.pages.spare.out.Load(), len(k.s.pages.ring); out != int64(ring) {
+		t.Errorf("%d pieces of memory are lent, and %d groups are kept", out, ring)
 	}
 }
 

@@ -244,7 +244,7 @@ func (p *plan) fill(at index.Location, payload, raw []byte) error {
 	pages := raw[:g.raw():g.raw()]
 	var verified uint32
 	if p.keep {
-		pages = make([]byte, g.raw())
+		pages = p.s.pages.room(g.raw())
 		if err = p.s.decode(g, pages); err == nil {
 			verified = g.match(pages, need)
 		}
@@ -252,6 +252,9 @@ func (p *plan) fill(at index.Location, payload, raw []byte) error {
 		verified, err = p.s.decodeFor(g, pages, need)
 	}
 	if err != nil {
+		if p.keep {
+			p.s.pages.giveBack(pages)
+		}
 		return err
 	}
 	for slot := range g.n {
@@ -262,9 +265,7 @@ func (p *plan) fill(at index.Location, payload, raw []byte) error {
 		}
 	}
 	if p.keep {
-		c := &cachedGroup{domain: g.domain, ids: g.ids(), pages: pages}
-		c.verified.Store(verified)
-		p.s.pages.add(c)
+		p.s.pages.add(g.domain, g.ids(), pages, verified)
 	}
 	return nil
 }
