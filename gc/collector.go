@@ -251,7 +251,7 @@ func (g *Collector) background(ctx context.Context) error {
 			continue
 		}
 		var err error
-		if v.damaged, err = g.empty(ctx, v); errors.Is(err, errUnread) {
+		if v.damaged, err = g.empty(ctx, v); errors.Is(err, errLeft) {
 			g.o.Logger.Warn("segment is not cleaned", "error", err)
 			continue
 		} else if err != nil {
@@ -280,7 +280,7 @@ func (g *Collector) releaseDead(ctx context.Context, damaged bool) error {
 			continue
 		}
 		var err error
-		if v.damaged, err = g.empty(ctx, v); errors.Is(err, errUnread) {
+		if v.damaged, err = g.empty(ctx, v); errors.Is(err, errLeft) {
 			continue
 		} else if err != nil {
 			return err
@@ -372,7 +372,7 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 		}
 		if ok {
 			var err error
-			if v.damaged, err = g.empty(ctx, v); errors.Is(err, errUnread) {
+			if v.damaged, err = g.empty(ctx, v); errors.Is(err, errLeft) {
 				g.o.Logger.Warn("segment is not cleaned", "error", err)
 				continue
 			} else if err != nil {
@@ -433,7 +433,7 @@ func (g *Collector) drain(ctx context.Context) error {
 			continue
 		}
 		var err error
-		if v.damaged, err = g.empty(ctx, v); errors.Is(err, errUnread) {
+		if v.damaged, err = g.empty(ctx, v); errors.Is(err, errLeft) {
 			continue
 		} else if err != nil {
 			return err

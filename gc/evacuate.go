@@ -61,7 +61,7 @@ func (g *Collector) Evacuate(ctx context.Context, segments []seglog.SegmentID) (
 				g.abandoned[s.ID], e.Gone = true, true
 				v.damaged, err = g.empty(ctx, v)
 			}
-			if errors.Is(err, errUnread) {
+			if errors.Is(err, errLeft) {
 				e.Err = err
 				break
 			} else if err != nil {

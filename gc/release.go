@@ -24,16 +24,16 @@ type victim struct {
 // threshold these are small ones when there are many: stores that are opened
 // and closed often leave a small segment each time.
 func (g *Collector) victims(asked bool) []victim {
-	live := g.idx.Live()
+	segments, applied, live := g.observe()
 	durable := g.idx.DurableWatermark()
 	if asked || g.log.Short() {
-		durable, _ = g.idx.Watermark()
+		durable = applied
 	}
 	// Where a record is damaged the batches around it are the evidence: without
 	// them a rebuild would take an older record for the newest.
 	evidence := len(g.counter.Damaged()) > 0
 	var out, small []victim
-	for _, s := range g.log.Segments() {
+	for _, s := range segments {
 		if evidence && s.Stream == seglog.StreamCommit || s.ID < g.counter.Partial() {
 			continue
 		}
@@ -57,13 +57,24 @@ func (g *Collector) victims(asked bool) []victim {
 	return out
 }
 
+// observe looks at segments, at the watermark, and at how much is alive, in this
+// order. What a batch stored becomes alive when it is applied, and a spill lets
+// its segments go only then. So a sealed segment that nobody holds, and whose
+// last batch is below the watermark, has all that is alive in it counted. Seen in
+// another order it can look dead, and what a take has just stored in it be taken
+// for damage.
+func (g *Collector) observe() (segments []seglog.SegmentInfo, applied uint64, live map[uint64]int64) {
+	segments = g.log.Segments()
+	applied, _ = g.idx.Watermark()
+	return segments, applied, g.idx.Live()
+}
+
 // fresh lists the sealed segments with data as takes wrote it. Cleaning writes
 // to segments of its own kind, so what it has rewritten is not among them.
 func (g *Collector) fresh() (out []victim) {
-	live := g.idx.Live()
-	applied, _ := g.idx.Watermark()
+	segments, applied, live := g.observe()
 	evidence := len(g.counter.Damaged()) > 0
-	for _, s := range g.log.Segments() {
+	for _, s := range segments {
 		v := victim{id: s.ID, size: s.Size, live: live[uint64(s.ID)]}
 		switch {
 		case !s.Sealed, s.Busy, s.Stream == seglog.StreamMoved, evidence && s.Stream == seglog.StreamCommit, s.ID < g.counter.Partial():
@@ -126,6 +137,10 @@ func (g *Collector) empty(ctx context.Context, v victim) (damaged bool, err erro
 	}
 	if len(ids) == 0 {
 		return false, g.distrust(fmt.Errorf("segment %v counts %d live bytes and no entry points into it", v.id, left))
+	}
+	if !damaged {
+		// Only what could not be read is given up.
+		return false, fmt.Errorf("%w: %d entries point into %v, and every frame of it is whole", errLeft, len(ids), v.id)
 	}
 	return true, g.counter.Abandon(ids)
 }

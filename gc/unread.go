@@ -2,13 +2,18 @@ package gc
 
 import (
 	"errors"
+	"fmt"
 
 	"github.com/snapstore/snapstore/internal/seglog"
 )
 
-// errUnread: the file system did not give what is in a segment, which may well
-// be whole. The segment is left as it is, for another time.
-var errUnread = errors.New("segment can not be read")
+var (
+	// errLeft: a segment is left as it is, for another time.
+	errLeft = errors.New("segment is left as it is")
+	// errUnread: the file system did not give what is in it, which may well be
+	// whole. It is a kind of errLeft.
+	errUnread = fmt.Errorf("segment can not be read: %w", errLeft)
+)
 
 // unread tells whether a frame counts as damaged only because reading failed.
 func unread(damage error) bool {
