@@ -241,7 +241,8 @@ func (g *Collector) background(ctx context.Context) error {
 	}
 	tried := map[seglog.SegmentID]bool{}
 	var damaged []victim
-	for ctx.Err() == nil {
+	var full error
+	for ctx.Err() == nil && full == nil {
 		began := time.Now()
 		v, ok := first(g.victims(false), tried)
 		if !ok {
@@ -254,6 +255,9 @@ func (g *Collector) background(ctx context.Context) error {
 		if v.damaged, err = g.empty(ctx, v); errors.Is(err, errLeft) {
 			g.o.Logger.Warn("segment is not cleaned", "error", err)
 			continue
+		} else if noSpace(err) {
+			full = err // what was emptied until now is given back below
+			continue
 		} else if err != nil {
 			return err
 		}
@@ -265,7 +269,7 @@ func (g *Collector) background(ctx context.Context) error {
 	if err := g.release(ctx, damaged); err != nil {
 		return err
 	}
-	return g.releaseDead(ctx, true)
+	return errors.Join(full, g.releaseDead(ctx, true))
 }
 
 // releaseDead drops the segments with nothing alive, if the state of the index
@@ -374,6 +378,16 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 			var err error
 			if v.damaged, err = g.empty(ctx, v); errors.Is(err, errLeft) {
 				g.o.Logger.Warn("segment is not cleaned", "error", err)
+				continue
+			} else if noSpace(err) && len(emptied) > 0 {
+				// The copies fill the disk while what they were made of still stands:
+				// with that gone there is room for this one too.
+				if err := g.release(ctx, emptied); err != nil {
+					return report(), err
+				}
+				emptied, size = nil, 0
+				delete(tried, v.id)
+				progress()
 				continue
 			} else if err != nil {
 				// What was emptied before is given back all the same.

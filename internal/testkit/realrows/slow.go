@@ -117,7 +117,7 @@ func slow(ctx context.Context, env *matrix.Env, index int64) (t matrix.Tally, er
 	if err != nil {
 		return t, err
 	}
-	region, err := mem.Bytes(ctx, 1<<30)
+	region, err := mem.Bytes(ctx, 4<<30)
 	if err != nil {
 		return t, err
 	}
