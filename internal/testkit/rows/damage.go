@@ -147,8 +147,15 @@ func damaged(ctx context.Context, env *matrix.Env, all *subjects, row string, in
 
 // justified holds what is degraded against what needs the frame that was hit:
 // where that is a group of pages, only versions that have one of them may be,
-// and each names page and segment.
+// and each names page and segment. Outside the log there is nothing to lose.
 func (s *subject) justified(at spot, d drive.Degraded) error {
+	switch s.kinds[at.file] {
+	case kindCommit, kindBulk, kindMoved:
+	default:
+		if at.one && !d.Index && !d.None() {
+			return fmt.Errorf("%v degraded by a file that has nothing of them: %w", d.Names, errors.Join(d.Errors...))
+		}
+	}
 	f := s.frameAt(at.file, at.offset)
 	if !at.one || f == nil || f.needed == nil {
 		return nil
