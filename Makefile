@@ -5,9 +5,11 @@ GO            ?= go
 LINT_VERSION  := v2.15.0
 TOOLS         := $(CURDIR)/.tools
 # "make torture": how long (nothing is until every row has its count), which rows
-# (nothing is all), and the seed that everything is drawn from.
+# (nothing is all), how many cases of each (nothing is its count), and the seed that
+# everything is drawn from.
 FOR           ?=
 ROWS          ?=
+CASES         ?=
 SEED          ?= 1
 TORTURE_STATE ?= .torture.json
 # How long each fuzz target runs in "make fuzz".
@@ -66,7 +68,7 @@ race: ## the tests under the race detector, the long ones cut short
 # row "orders"; where no hook is set, a point costs one atomic load.
 torture: ## the fault matrix: FOR=10m, ROWS=crash,flip, SEED=1
 	$(GO) build -tags failpoint -o bin/snapstore-torture ./cmd/snapstore-torture
-	bin/snapstore-torture $(if $(FOR),--for $(FOR)) $(if $(ROWS),--rows $(ROWS)) --seed $(SEED) $(if $(TORTURE_STATE),--state $(TORTURE_STATE))
+	bin/snapstore-torture $(if $(FOR),--for $(FOR)) $(if $(ROWS),--rows $(ROWS)) $(if $(CASES),--cases $(CASES)) --seed $(SEED) $(if $(TORTURE_STATE),--state $(TORTURE_STATE))
 
 # What of the tests depends on the processor or the system, short enough for an
 # emulator.
