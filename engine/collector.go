@@ -68,7 +68,7 @@ func metrics() []metric {
 		total("scrub_read_bytes", "Bytes of the log read by the scrubber.", func(s Stats) float64 { return float64(s.Scrub.Bytes) }),
 		total("scrub_problems", "Damaged frames met by the scrubber.", func(s Stats) float64 { return float64(s.Scrub.Problems) }),
 		total("scrub_passes", "Times the scrubber has read the whole log.", func(s Stats) float64 { return float64(s.Scrub.Passes) }),
-		gauge("scrub_oldest_seconds", "Everything older was read by the scrubber since then; 0 before its first pass.", func(s Stats) float64 { return s.Scrub.OldestSeconds }),
+		gauge("scrub_oldest_seconds", "Everything older was read by the scrubber since then; before its first whole pass, how long it has been at that. 0 when it is off.", func(s Stats) float64 { return s.Scrub.OldestSeconds }),
 		total("log_written_bytes", "Bytes written to the log.", func(s Stats) float64 { return float64(s.BytesWritten) }),
 		gauge("log_syncing_seconds", "How long the oldest sync under way has taken: a stall of the disk shows here first.", func(s Stats) float64 { return s.SyncingSeconds }),
 		gauge("log_slowest_sync_seconds", "The longest that a sync has taken since the store was opened.", func(s Stats) float64 { return s.SlowestSyncSeconds }),

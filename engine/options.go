@@ -35,6 +35,9 @@ const (
 	DefaultDebtWait = 30 * time.Second
 	// DefaultBallast is kept back so that a full disk can still delete.
 	DefaultBallast = 4 << 20
+	// DefaultScrubEvery is for hosts that run for long; the default of Options is
+	// not to scrub. With 1 TiB it is 450 KiB a second.
+	DefaultScrubEvery = 28 * 24 * time.Hour
 	// DefaultScrubRate is in bytes a second: a tenth of a slow disk.
 	DefaultScrubRate = 64 << 20
 	// DefaultCleanBelow is the live share under which a segment is rewritten.
@@ -93,7 +96,8 @@ type Options struct {
 	Ballast int64
 	// ScrubEvery is in what time the whole log is read once from the disk, over
 	// and over, to find rot while what it hit can still be had from elsewhere;
-	// 0 is never. ScrubRate is the most bytes a second that may take; 0 is 64 MiB.
+	// 0 is never. A host that runs for long should set it: DefaultScrubEvery. See
+	// Stats.Scrub. ScrubRate is the most bytes a second that may take; 0 is 64 MiB.
 	ScrubEvery time.Duration
 	ScrubRate  int64
 	// BulkAfter is how many bytes of new data a take may have before they go to a

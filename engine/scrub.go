@@ -14,8 +14,9 @@ type ScrubStats struct {
 	Problems uint64 `json:"problems"` // frames that are not whole
 	Passes   uint64 `json:"passes"`
 	Segment  uint64 `json:"segment"` // the last one read in the pass under way
-	// OldestSeconds is an upper bound of how long ago anything that is old enough
-	// was last read; 0 if no pass ever came to its end.
+	// OldestSeconds is since when everything older was read: since the last pass
+	// that came to its end began. Before that it is since the first began, so that
+	// it grows as well while nothing comes to an end. 0 is no scrubber.
 	OldestSeconds float64 `json:"oldest_seconds"`
 	// Failed says why scrubbing has stopped; empty if it has not.
 	Failed string `json:"failed,omitempty"`
@@ -67,8 +68,12 @@ func (s *scrubbing) stats() (out ScrubStats) {
 	}
 	st := s.scrubber.Stats()
 	out = ScrubStats{Bytes: st.Bytes, Problems: st.Problems, Passes: st.Passes, Segment: uint64(st.Segment)}
-	if !st.Whole.IsZero() {
-		out.OldestSeconds = time.Since(st.Whole).Seconds()
+	since := st.Whole
+	if since.IsZero() {
+		since = st.Began
+	}
+	if !since.IsZero() {
+		out.OldestSeconds = max(0, time.Since(since).Seconds()) // clocks are set back
 	}
 	s.mu.Lock()
 	defer s.mu.Unlock()

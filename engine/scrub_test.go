@@ -76,6 +76,16 @@ func TestScrubberGoesOn(t *testing.T) {
 	if first := reach(2); first != 0 {
 		t.Errorf("it begins at segment %d", first)
 	}
+	// No pass has come to its end, and how long that takes is told from its
+	// beginning on, not from the open.
+	between := time.Now()
+	e := must(engine.Open("store", &o))
+	least := time.Since(between).Seconds()
+	st := e.Stats().Scrub
+	must0(e.Close())
+	if st.Passes != 0 || st.OldestSeconds < least {
+		t.Errorf("%+v, want at least %v", st, least)
+	}
 	if first := reach(4); first < 2 {
 		t.Errorf("it begins at segment %d again", first)
 	}

@@ -112,31 +112,44 @@ func (s *Scrubber) Run(ctx context.Context) error {
 			}
 			return err
 		}
-		next := s.Stats().Whole.Add(s.o.Every)
-		if !sleep(ctx, next.Sub(s.o.Now())) {
+		if !sleep(ctx, s.until(s.Stats().Whole)) {
 			return nil
 		}
 	}
 }
 
+// until is how long it is until what began then is due again. A clock that was
+// set back since makes it no longer than it ever is.
+func (s *Scrubber) until(began time.Time) time.Duration {
+	return min(began.Add(s.o.Every).Sub(s.o.Now()), s.o.Every)
+}
+
+// rate is how fast to go on with a pass of which so many bytes are left.
+func (s *Scrubber) rate(began time.Time, left int64) int64 {
+	due := s.until(began)
+	if due <= 0 {
+		return s.o.Rate
+	}
+	return min(s.o.Rate, max(1, int64(float64(left)/due.Seconds())))
+}
+
 // Pass brings the pass under way to its end, or does a whole one.
 func (s *Scrubber) Pass(ctx context.Context) error {
-	at := s.update(func(st *ScrubStats) {
-		if st.Began.IsZero() {
-			st.Began, st.Segment = s.o.Now(), 0
+	at := s.Stats()
+	if at.Began.IsZero() {
+		at = s.update(func(st *ScrubStats) { st.Began, st.Segment = s.o.Now(), 0 })
+		// A store that is never open for long must show that it has no pass.
+		if err := s.save(at); err != nil {
+			return err
 		}
-	})
+	}
 	for {
 		info, left, ok := s.next(at.Segment)
 		if !ok {
 			break
 		}
 		// What is left of the pass, in what is left of its time.
-		rate := s.o.Rate
-		if due := at.Began.Add(s.o.Every).Sub(s.o.Now()); due > 0 {
-			rate = min(rate, max(1, int64(float64(left)/due.Seconds())))
-		}
-		if err := s.segment(ctx, info.ID, rate); err != nil {
+		if err := s.segment(ctx, info.ID, s.rate(at.Began, left)); err != nil {
 			return err
 		}
 		at = s.update(func(st *ScrubStats) { st.Segment = info.ID })

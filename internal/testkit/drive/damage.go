@@ -18,6 +18,8 @@ type Degraded struct {
 	// Index: some failed by the index alone. It is not what is lost, and the next
 	// open builds it anew.
 	Index bool
+	// Refused is why the store did not open; nil if it did.
+	Refused error
 }
 
 // None tells whether the store gives everything.
@@ -48,6 +50,7 @@ func (r *Run) CompareDamaged() (d Degraded, opened bool, err error) {
 		if !named(err) {
 			return d, false, fmt.Errorf("open fails and does not say that it is damage: %w", err)
 		}
+		d.Refused = err
 		return d, false, nil
 	}
 	defer func() {

@@ -106,7 +106,9 @@ func hardRows() (rows []matrix.Row) {
 				}
 				return nil
 			},
-			Run: h.run,
+			Run: func(ctx context.Context, env *matrix.Env, index int64) (matrix.Tally, error) {
+				return h.run(ctx, env, index, honest)
+			},
 		})
 	}
 	return rows
@@ -115,13 +117,13 @@ func hardRows() (rows []matrix.Row) {
 // sessionsOfAStore is how often a store is opened under the hardship.
 const sessionsOfAStore = 5
 
-func (h hardship) run(ctx context.Context, env *matrix.Env, index int64) (sum matrix.Tally, err error) {
+func (h hardship) run(ctx context.Context, env *matrix.Env, index int64, l lie) (sum matrix.Tally, err error) {
 	sum.Cases = 1
 	if env.Self == "" {
 		return sum, errNoSelf
 	}
 	rng := env.Rand(h.name, index)
-	p := newPlan(env, h.name, index, honest)
+	p := newPlan(env, h.name, index, l)
 	var d *device
 	if h.device != nil {
 		if d, err = newDevice(ctx, env.Dir, h.device[index%int64(len(h.device))], h.size); err != nil {
@@ -316,7 +318,9 @@ func hard(ctx context.Context, args []string) error {
 			return err
 		}
 	}
-	e, err := engine.Open(p.Dir, p.options())
+	o := p.options()
+	o.FS = p.fs()
+	e, err := engine.Open(p.Dir, o)
 	if err != nil {
 		if !h.accepts(err) {
 			return fmt.Errorf("open: %w", err)

@@ -55,12 +55,13 @@ type turns struct {
 	parked map[step]bool
 	last   time.Time
 	played []step
+	seen   map[failpoint.Point]int // also what is not in the order
 	bent   int
 	over   bool
 }
 
 func newTurns(order []step) *turns {
-	t := &turns{order: slices.Clone(order), parked: map[step]bool{}, last: time.Now()}
+	t := &turns{order: slices.Clone(order), parked: map[step]bool{}, seen: map[failpoint.Point]int{}, last: time.Now()}
 	t.moved = sync.NewCond(&t.mu)
 	return t
 }
@@ -69,6 +70,7 @@ func (t *turns) at(p failpoint.Point, whose string) {
 	s := step{p, whose}
 	t.mu.Lock()
 	defer t.mu.Unlock()
+	t.seen[p]++
 	// A step is ordered as often as it stands in the order.
 	for !t.over && slices.Contains(t.order, s) {
 		if t.order[0] == s {
@@ -154,13 +156,18 @@ const (
 var wasmSection = testkit.Section{Kind: wasmKind}
 
 func write(c int, first uint64, from testkit.Content, n int) testkit.Op {
+	return writeEach(c, first, 1, from, n)
+}
+
+// writeEach leaves gaps: pages lie step apart.
+func writeEach(c int, first, step uint64, from testkit.Content, n int) testkit.Op {
 	o := testkit.Op{Name: testkit.Write, C: c, Section: wasmSection, Replace: testkit.NoSnapshot}
 	for i := range n {
 		content := from
 		if from != 0 {
 			content += testkit.Content(i)
 		}
-		o.Spans = append(o.Spans, testkit.Span{Off: (first + uint64(i)) * testkit.PageSize, Len: testkit.PageSize, Content: content})
+		o.Spans = append(o.Spans, testkit.Span{Off: (first + step*uint64(i)) * testkit.PageSize, Len: testkit.PageSize, Content: content})
 	}
 	return o
 }
@@ -203,18 +210,31 @@ func lastHolder(s *stage) error {
 	)
 }
 
+// apart is how far the shared pages of halfDead lie from one another. Dead ones
+// are between them, so that no group is wholly alive and stays where it is.
+const apart = 3
+
 // halfDead sets up segments in which the shared pages of snapshot 1 of canister
-// 0 live among dead ones, and a canister 1 that is about to take them too. A
-// first gc comes as far as cleaning, so that the next has nothing else to do.
-func halfDead(s *stage) error {
-	err := s.do(
-		op(testkit.Create, 0, 0), op(testkit.Create, 1, 0), resize(0, 3*pagesEach), resize(1, 2*pagesEach),
-		write(0, 0, sharedFrom, pagesEach), write(0, pagesEach, junkFrom, 2*pagesEach), op(testkit.Take, 0, 0),
-		write(0, pagesEach, 0, 2*pagesEach), op(testkit.Take, 0, 0),
-		write(0, 0, otherFrom, pagesEach), op(testkit.Checkpoint, 0, 0),
-		op(testkit.Delete, 0, 0),
+// 0, and of its live memory, live among dead ones. A first gc comes as far as
+// cleaning, so that the next has nothing else to do.
+func halfDead(s *stage) error { return s.halfDead() }
+
+// halfDeadWanted is halfDead with a canister 1 that is about to take the shared
+// pages too, and canister 0 has nothing of them but the snapshot.
+func halfDeadWanted(s *stage) error {
+	return s.halfDead(
+		op(testkit.Create, 1, 0), resize(1, 2*pagesEach),
+		writeEach(0, 0, apart, otherFrom, pagesEach), op(testkit.Checkpoint, 0, 0),
 		write(1, 0, sharedFrom, pagesEach),
 	)
+}
+
+func (s *stage) halfDead(then ...testkit.Op) error {
+	err := s.do(slices.Concat([]testkit.Op{
+		op(testkit.Create, 0, 0), resize(0, apart*pagesEach),
+		writeEach(0, 0, apart, sharedFrom, pagesEach), writeEach(0, 1, apart, junkFrom, pagesEach), writeEach(0, 2, apart, junkFrom+pagesEach, pagesEach), op(testkit.Take, 0, 0),
+		writeEach(0, 1, apart, 0, pagesEach), writeEach(0, 2, apart, 0, pagesEach), op(testkit.Take, 0, 0),
+	}, then, []testkit.Op{op(testkit.Delete, 0, 0)})...)
 	if err != nil {
 		return err
 	}
@@ -276,22 +296,39 @@ func (s *stage) read() error {
 	if err != nil {
 		return err
 	}
-	page := make([]byte, testkit.PageSize)
-	for i := 0; i < pagesEach; i += 8 {
-		if _, err := sec.ReadAt(page, int64(i)*testkit.PageSize); err != nil {
-			return err
-		}
-		if want := (sharedFrom + testkit.Content(i)).Bytes(testkit.PageSize); !bytes.Equal(page, want) {
-			return fmt.Errorf("page %d reads wrong", i)
-		}
+	if err := sharedPages(sec, 8); err != nil {
+		return err
 	}
 	var all bytes.Buffer
 	if _, err := sec.WriteTo(&all); err != nil {
 		return err
 	}
-	for i := range pagesEach {
-		if want := (sharedFrom + testkit.Content(i)).Bytes(testkit.PageSize); !bytes.Equal(all.Bytes()[i*testkit.PageSize:(i+1)*testkit.PageSize], want) {
-			return fmt.Errorf("page %d of all reads wrong", i)
+	return sharedPages(bytes.NewReader(all.Bytes()), 1)
+}
+
+// look reads the shared pages of the live memory of canister 0, where a page is
+// read by itself and not with its neighbours.
+func (s *stage) look() error {
+	h, err := s.r.E.Canister(drive.Canister(0))
+	if err != nil {
+		return err
+	}
+	m, err := h.Memory(engine.WasmMemory)
+	if err != nil {
+		return err
+	}
+	return sharedPages(m, 8)
+}
+
+// sharedPages reads every step-th of the shared pages.
+func sharedPages(r io.ReaderAt, step int) error {
+	page := make([]byte, testkit.PageSize)
+	for i := 0; i < pagesEach; i += step {
+		if _, err := r.ReadAt(page, int64(apart*i)*testkit.PageSize); err != nil && !errors.Is(err, io.EOF) {
+			return err
+		}
+		if want := (sharedFrom + testkit.Content(i)).Bytes(testkit.PageSize); !bytes.Equal(page, want) {
+			return fmt.Errorf("shared page %d reads wrong", i)
 		}
 	}
 	return nil
@@ -321,7 +358,9 @@ func loader(c int, local uint64) actor {
 var (
 	collector = actor{gcSteps, (*stage).gc, nil}
 	cleaner   = actor{cleanSteps, (*stage).gc, nil}
-	reader    = actor{points(failpoint.Locate, failpoint.Located, failpoint.Locate, failpoint.Located), (*stage).read, nil}
+	readSteps = points(failpoint.Locate, failpoint.Located, failpoint.Locate, failpoint.Located)
+	reader    = actor{readSteps, (*stage).read, nil}
+	onlooker  = actor{readSteps, (*stage).look, nil}
 )
 
 // cast is a scene: what it starts from and who takes part.
@@ -331,23 +370,26 @@ type cast struct {
 	actors []actor
 	// sample is how many of its orders are played, 0 all.
 	sample int64
+	// nodes are kept in memory, so that what readers look for is pages.
+	nodes bool
 }
 
 func casts() []cast {
 	return []cast{
-		{"a take wants what gc destroys", dying, []actor{taker(1), collector}, 0},
-		{"a reader reads what cleaning moves", halfDead, []actor{reader, cleaner}, 0},
-		{"a take wants what cleaning moves", halfDead, []actor{taker(1), cleaner}, 0},
-		{"a load brings back what cleaning moves", halfDead, []actor{loader(0, 1), cleaner}, 0},
+		{"a take wants what gc destroys", dying, []actor{taker(1), collector}, 0, false},
+		{"a reader reads what cleaning moves", halfDead, []actor{reader, cleaner}, 0, false},
+		{"live memory is read while cleaning moves it", halfDead, []actor{onlooker, cleaner}, 0, true},
+		{"a take wants what cleaning moves", halfDeadWanted, []actor{taker(1), cleaner}, 0, false},
+		{"a load brings back what cleaning moves", halfDeadWanted, []actor{loader(0, 1), cleaner}, 0, false},
 		{"two takes want what gc destroys", func(s *stage) error {
 			if err := dying(s); err != nil {
 				return err
 			}
 			return s.do(op(testkit.Create, 2, 0), resize(2, 2*pagesEach), write(2, 0, sharedFrom, pagesEach))
-		}, []actor{taker(1), {recordSteps(2), taker(2).run, taker(2).told}, collector}, 300},
-		{"a take wants what is deleted and collected", lastHolder, []actor{taker(1), deleter(0, 0), collector}, 300},
-		{"a take, a reader and cleaning", halfDead, []actor{taker(1), reader, cleaner}, 300},
-		{"a delete of what cleaning moves, and a take of it", halfDead, []actor{taker(1), deleter(0, 1), cleaner}, 300},
+		}, []actor{taker(1), {recordSteps(2), taker(2).run, taker(2).told}, collector}, 300, false},
+		{"a take wants what is deleted and collected", lastHolder, []actor{taker(1), deleter(0, 0), collector}, 300, false},
+		{"a take, a reader and cleaning", halfDeadWanted, []actor{taker(1), reader, cleaner}, 300, false},
+		{"a delete of what cleaning moves, and a take of it", halfDeadWanted, []actor{taker(1), deleter(0, 1), cleaner}, 300, false},
 	}
 }
 
@@ -414,25 +456,41 @@ func (c cast) order(seed uint64, i int64) []step {
 }
 
 // playOrder plays one order on a store of its own.
-func (c cast) playOrder(ctx context.Context, seed uint64, i int64) (t matrix.Tally, bent bool, err error) {
+func (c cast) playOrder(ctx context.Context, seed uint64, i int64) (matrix.Tally, bool, error) {
+	t, turns, err := c.play(ctx, seed+uint64(i), c.order(seed, i))
+	if turns == nil {
+		return t, false, err
+	}
+	if err != nil {
+		err = fmt.Errorf("%s, order %d of seed %d, %v: %w", c.name, i, seed, turns.played, err)
+	}
+	return t, turns.bent > 0, err
+}
+
+// play plays an order, and gives what was played; nil if it came to nothing.
+func (c cast) play(ctx context.Context, seed uint64, order []step) (t matrix.Tally, turns *turns, err error) {
 	t.Points = 1
-	order := c.order(seed, i)
-	r, err := drive.New(drive.Config{Seed: seed + uint64(i), Limit: limit, Options: func(o *engine.Options) {
-		// A cache of a byte holds nothing, so that readers read.
-		o.NoBackground, o.CleanBelow, o.PageCache, o.IdleSync = true, 0.95, 1, -1
+	r, err := drive.New(drive.Config{Seed: seed, Limit: limit, Options: func(o *engine.Options) {
+		// A cache of a byte holds nothing, so that readers read. What one canister
+		// has is to be what others want.
+		o.NoBackground, o.CleanBelow, o.PageCache, o.NodeCache, o.IdleSync = true, 0.95, 1, 1, -1
+		o.DedupDomain = engine.DedupStore
+		if c.nodes {
+			o.NodeCache = 1 << 20
+		}
 	}})
 	if err != nil {
-		return t, false, err
+		return t, nil, err
 	}
 	defer func() { err = errors.Join(err, r.Close()) }()
 	s := &stage{r: r, ctx: ctx}
 	if err := c.setup(s); err != nil {
-		return t, false, fmt.Errorf("setting up: %w", err)
+		return t, nil, fmt.Errorf("setting up: %w", err)
 	}
 	if err := r.E.DumpIndex(io.Discard); err != nil { // it waits until all is applied
-		return t, false, err
+		return t, nil, err
 	}
-	turns := newTurns(order)
+	turns = newTurns(order)
 	failpoint.OnPoint(turns.at)
 	defer failpoint.OnPoint(nil)
 	failed := make([]error, len(c.actors))
@@ -446,15 +504,13 @@ func (c cast) playOrder(ctx context.Context, seed uint64, i int64) (t matrix.Tal
 	select {
 	case <-done:
 	case <-time.After(patience):
-		return t, false, fmt.Errorf("nobody goes on after %v; to come: %v", turns.played, turns.order)
+		return t, nil, fmt.Errorf("%s: nobody goes on after %v; to come: %v", c.name, turns.played, turns.order)
 	}
 	turns.end()
-	explain := func(err error) error {
-		return fmt.Errorf("%s, order %d of seed %d, %v: %w", c.name, i, seed, turns.played, err)
-	}
+	failpoint.OnPoint(nil)
 	if err := errors.Join(failed...); err != nil {
 		t.Silent++
-		return t, false, explain(err)
+		return t, turns, err
 	}
 	m := r.M
 	for _, a := range c.actors {
@@ -466,23 +522,22 @@ func (c cast) playOrder(ctx context.Context, seed uint64, i int64) (t matrix.Tal
 	for _, can := range m.Canisters {
 		t.Acknowledged += int64(len(can.Snapshots))
 	}
-	failpoint.OnPoint(nil)
 	if err := r.Compare(); err != nil {
 		t.Lost++
-		return t, false, explain(err)
+		return t, turns, err
 	}
 	if err := judge(&t, r.Verify(ctx)); err != nil {
-		return t, false, explain(err)
+		return t, turns, err
 	}
 	if err := r.CheckGC(ctx); err != nil {
 		t.Leaked++
-		return t, false, explain(err)
+		return t, turns, err
 	}
 	if err := r.Compare(); err != nil {
 		t.FreedEarly++
-		return t, false, explain(err)
+		return t, turns, err
 	}
-	return t, turns.bent > 0, nil
+	return t, turns, nil
 }
 
 // ordersOfACase are played by one process.

@@ -369,7 +369,10 @@ func parallel(ctx context.Context, env *matrix.Env, index int64) (t matrix.Tally
 	}
 	verdict := porcupine.CheckOperationsTimeout(canisterModel(), w.history, patience)
 	env.Logf("parallel %d: %d calls, %s", index, len(w.history), verdict)
-	if verdict == porcupine.Illegal {
+	switch verdict {
+	case porcupine.Unknown:
+		return t, fmt.Errorf("seed %d: whether %d calls are linearizable is not decided after %s", seed, len(w.history), patience)
+	case porcupine.Illegal:
 		t.Lost++
 		return t, fmt.Errorf("seed %d: what the workers were told is not linearizable:\n%s", seed, w.tell())
 	}

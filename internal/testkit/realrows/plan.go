@@ -12,7 +12,10 @@ import (
 	"slices"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/snapstore/snapstore/engine"
+	"github.com/snapstore/snapstore/internal/osfs"
 	"github.com/snapstore/snapstore/internal/testkit"
 	"github.com/snapstore/snapstore/internal/testkit/drive"
 	"github.com/snapstore/snapstore/internal/testkit/matrix"
@@ -31,6 +34,8 @@ const (
 	honest      lie = ""
 	early       lie = "early"       // acknowledges operations before it does them
 	neverSynced lie = "neverSynced" // its files are never synced
+	deaf        lie = "deaf"        // a write to its files that fails counts as done
+	vague       lie = "vague"       // errors are told without what they are
 )
 
 // plan is what a worker plays, and all that was played before. It travels as a
@@ -80,6 +85,17 @@ func (p *plan) options() *engine.Options {
 	o := drive.Options(p.Seed)
 	o.SnapshotLimit, o.NoBackground, o.MinSequence = limit, false, p.Proved
 	return &o
+}
+
+// fs is what a worker keeps its store on; nil is what every engine does.
+func (p *plan) fs() vfs.FS {
+	switch p.Lie {
+	case neverSynced:
+		return lying{osfs.New(), func(f vfs.File) vfs.File { return unsyncedFile{f} }}
+	case deaf:
+		return lying{osfs.New(), func(f vfs.File) vfs.File { return deafFile{f} }}
+	}
+	return nil
 }
 
 // lane plays its own canisters.

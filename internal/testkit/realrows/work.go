@@ -13,7 +13,6 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 
 	"github.com/snapstore/snapstore/engine"
-	"github.com/snapstore/snapstore/internal/osfs"
 	"github.com/snapstore/snapstore/internal/testkit"
 	"github.com/snapstore/snapstore/internal/testkit/drive"
 )
@@ -61,9 +60,7 @@ func play(ctx context.Context, file string) error {
 		return err
 	}
 	o := p.options()
-	if p.Lie == neverSynced {
-		o.FS = unsynced{osfs.New()}
-	}
+	o.FS = p.fs()
 	e, err := engine.Open(p.Dir, o)
 	if err != nil {
 		return err
@@ -111,6 +108,9 @@ func (l *lane) live(ctx context.Context, e *engine.Engine, j *journal) error {
 			}
 		}
 		if err := r.Do(ctx, o); err != nil {
+			if p.Lie == vague && ctx.Err() == nil {
+				err = errors.New(err.Error())
+			}
 			return fmt.Errorf("lane %d: %w\n%s", l.n, err, r.History())
 		}
 		if p.Lie != early {
@@ -123,32 +123,50 @@ func (l *lane) live(ctx context.Context, e *engine.Engine, j *journal) error {
 	return errors.New("a lane came to its end")
 }
 
-// unsynced is a file system whose syncs do nothing: what it is told to make
-// durable is not.
-type unsynced struct{ vfs.FS }
+// lying is a file system whose files are not what they say.
+type lying struct {
+	vfs.FS
+	file func(vfs.File) vfs.File
+}
 
+func (l lying) wrap(f vfs.File, err error) (vfs.File, error) {
+	if err != nil {
+		return nil, err
+	}
+	return l.file(f), nil
+}
+
+func (l lying) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	return l.wrap(l.FS.Create(name, c))
+}
+
+func (l lying) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
+	return l.wrap(l.FS.OpenReadWrite(name, c, opts...))
+}
+
+func (l lying) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
+	return l.wrap(l.FS.ReuseForWrite(old, name, c))
+}
+
+func (l lying) OpenDir(name string) (vfs.File, error) { return l.wrap(l.FS.OpenDir(name)) }
+
+// unsyncedFile does nothing when it is synced: what it is told to make durable
+// is not.
 type unsyncedFile struct{ vfs.File }
 
 func (unsyncedFile) Sync() error                { return nil }
 func (unsyncedFile) SyncData() error            { return nil }
 func (unsyncedFile) SyncTo(int64) (bool, error) { return true, nil }
-func wrap(f vfs.File, err error) (vfs.File, error) {
-	if err != nil {
-		return nil, err
-	}
-	return unsyncedFile{f}, nil
+
+// deafFile takes a write that failed for one that did not.
+type deafFile struct{ vfs.File }
+
+func (f deafFile) Write(p []byte) (int, error) {
+	_, _ = f.File.Write(p) // that is the lie
+	return len(p), nil
 }
 
-func (u unsynced) Create(name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return wrap(u.FS.Create(name, c))
+func (f deafFile) WriteAt(p []byte, off int64) (int, error) {
+	_, _ = f.File.WriteAt(p, off) // that is the lie
+	return len(p), nil
 }
-
-func (u unsynced) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.OpenOption) (vfs.File, error) {
-	return wrap(u.FS.OpenReadWrite(name, c, opts...))
-}
-
-func (u unsynced) ReuseForWrite(old, name string, c vfs.DiskWriteCategory) (vfs.File, error) {
-	return wrap(u.FS.ReuseForWrite(old, name, c))
-}
-
-func (u unsynced) OpenDir(name string) (vfs.File, error) { return wrap(u.FS.OpenDir(name)) }

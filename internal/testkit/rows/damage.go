@@ -21,7 +21,7 @@ func damageRows() []matrix.Row {
 	return []matrix.Row{
 		{
 			Name: "flip", Fault: "one bit flips, in every kind of file: " + names(sized()),
-			Holds: found + "; versions that need nothing of a damaged group of pages load", Fast: 5 * flips, Full: 1000 * flips,
+			Holds: found + "; versions that need nothing of a damaged group of pages load, and the store opens unless a whole batch is hidden", Fast: 5 * flips, Full: 1000 * flips,
 			Run: func(ctx context.Context, env *matrix.Env, index int64) (matrix.Tally, error) {
 				return damaged(ctx, env, all, "flip", index, sized(), flip)
 			},
@@ -119,6 +119,9 @@ func damaged(ctx context.Context, env *matrix.Env, all *subjects, row string, in
 		if err := s.justified(at, d); err != nil {
 			return fail(err)
 		}
+	} else if at.one && !errors.Is(d.Refused, engine.ErrLost) {
+		// One bit hides what others need only where it hides a whole batch.
+		return fail(fmt.Errorf("the store does not open, and lacks no batch: %w", d.Refused))
 	}
 	if opened && d.None() {
 		t.Harmless = 1
@@ -144,8 +147,15 @@ func damaged(ctx context.Context, env *matrix.Env, all *subjects, row string, in
 
 // justified holds what is degraded against what needs the frame that was hit:
 // where that is a group of pages, only versions that have one of them may be,
-// and each names page and segment.
+// and each names page and segment. Outside the log there is nothing to lose.
 func (s *subject) justified(at spot, d drive.Degraded) error {
+	switch s.kinds[at.file] {
+	case kindCommit, kindBulk, kindMoved:
+	default:
+		if at.one && !d.Index && !d.None() {
+			return fmt.Errorf("%v degraded by a file that has nothing of them: %w", d.Names, errors.Join(d.Errors...))
+		}
+	}
 	f := s.frameAt(at.file, at.offset)
 	if !at.one || f == nil || f.needed == nil {
 		return nil
@@ -158,10 +168,6 @@ func (s *subject) justified(at spot, d drive.Degraded) error {
 		if !errors.As(d.Errors[i], &c) || c.ID.IsZero() || c.Section == "" {
 			return fmt.Errorf("%s is degraded, and the error does not name the page: %w", name, d.Errors[i])
 		}
-	}
-	if len(d.Names) == 0 && len(f.needed) > 0 && at.offset < int64(f.loc.Offset)+int64(f.loc.Length) {
-		// The payload's last bytes may be padding of the codec, and nothing else.
-		return nil
 	}
 	return nil
 }
