@@ -119,12 +119,14 @@ func (s *Service) readPart(ctx context.Context, c *canister, st *state, info eng
 		}
 		sec = engine.WasmChunk([32]byte(hash))
 	}
-	r, length, err := s.reader(ctx, info, sec)
+	snap, err := s.e.Snapshot(ctx, info.ID)
 	if err != nil {
 		return nil, storage(err)
 	}
-	if c, ok := r.(io.Closer); ok {
-		defer c.Close()
+	defer snap.Close()
+	r, length, err := s.reader(ctx, snap, sec)
+	if err != nil {
+		return nil, storage(err)
 	}
 	if part == nil {
 		if length == 0 {
@@ -163,36 +165,22 @@ func (s *Service) charge(c *canister, st *state, fee Cycles) error {
 	return nil
 }
 
-// pinned reads a section of a snapshot and lets the snapshot go on Close.
-type pinned struct {
-	io.ReaderAt
-	io.Closer
-}
-
-// reader opens a section of a snapshot with its length; one that is not there
-// has none. An upload shows what was written to it, durable or not.
-func (s *Service) reader(ctx context.Context, info engine.SnapshotInfo, sec engine.Section) (io.ReaderAt, uint64, error) {
-	snap, err := s.e.Snapshot(ctx, info.ID)
-	if err != nil {
-		return nil, 0, err
-	}
+// reader opens a section of a snapshot, for as long as the snapshot is open,
+// with its length; one that is not there has none. An upload shows what was
+// written to it, durable or not.
+func (s *Service) reader(ctx context.Context, snap *engine.Snapshot, sec engine.Section) (io.ReaderAt, uint64, error) {
 	for _, r := range snap.Sections() {
 		if r.Section != sec {
 			continue
 		}
-		if info.Mutable {
-			snap.Close()
+		if info := snap.Info(); info.Mutable {
 			u, err := s.lookup(info.ID.Canister).live.OpenUpload(ctx, info.ID)
 			return uploadReader{u, sec}, r.Size, err
 		}
 		out, err := snap.Section(sec)
-		if err != nil {
-			snap.Close()
-			return nil, 0, err
-		}
-		return pinned{out, snap}, r.Size, nil
+		return out, r.Size, err
 	}
-	return nil, 0, snap.Close()
+	return nil, 0, nil
 }
 
 type uploadReader struct {

@@ -214,23 +214,11 @@ func (s *Service) with(ctx context.Context, p []byte, f func(c *canister, st *st
 	if err != nil {
 		return err
 	}
-	c := s.lookup(id)
-	if c == nil {
-		return notFound(id)
-	}
-	if err := c.lock(ctx); err != nil {
-		return storage(err)
+	c, err := s.hold(ctx, id)
+	if err != nil {
+		return err
 	}
 	defer c.unlock()
-	if c.gone {
-		return notFound(id)
-	}
-	if err := s.settle(ctx, c); err != nil {
-		return storage(err)
-	}
-	if err := s.account(c); err != nil {
-		return storage(err)
-	}
 	err = f(c, c.state())
 	if !c.gone {
 		if aerr := s.account(c); err == nil && aerr != nil {
@@ -238,6 +226,29 @@ func (s *Service) with(ctx context.Context, p []byte, f func(c *canister, st *st
 		}
 	}
 	return err
+}
+
+// hold waits for a canister, and does what earlier calls left to do. No other
+// call on it is under way until it is unlocked.
+func (s *Service) hold(ctx context.Context, id engine.CanisterID) (*canister, error) {
+	c := s.lookup(id)
+	if c == nil {
+		return nil, notFound(id)
+	}
+	if err := c.lock(ctx); err != nil {
+		return nil, storage(err)
+	}
+	err := error(notFound(id))
+	if !c.gone {
+		if err = s.settle(ctx, c); err == nil {
+			err = s.account(c)
+		}
+	}
+	if err != nil {
+		c.unlock()
+		return nil, storage(err)
+	}
+	return c, nil
 }
 
 // account makes the ledger say what the canister has of the subnet's memory.
