@@ -497,3 +497,20 @@ func TestParseImports(t *testing.T) {
 		}
 	}
 }
+
+// A chunk that is refused leaves nothing behind, whatever it says.
+func TestRefusedChunksLeaveNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.empty()
+	w.chunk(id, []byte("kept"))
+	for i := range 5 {
+		big := append(make([]byte, 1<<20), byte(i))
+		w.fails(CodeCanisterContractViolation, alice, "upload_chunk", UploadChunkArgs{CanisterID: id.Bytes(), Chunk: big})
+	}
+	w.fund(id, Cycles{})
+	for i := range 5 {
+		w.fails(CodeInsufficientCyclesMemoryGrow, alice, "upload_chunk", UploadChunkArgs{CanisterID: id.Bytes(), Chunk: []byte{byte(i)}})
+	}
+	equal(w, "sections", len(w.s.lookup(id).live.Sections()), 1)
+}
