@@ -514,3 +514,25 @@ func TestRefusedChunksLeaveNothing(t *testing.T) {
 	}
 	equal(w, "sections", len(w.s.lookup(id).live.Sections()), 1)
 }
+
+// No ingress message of a stranger gets in for a canister's snapshots, by no
+// name of a method.
+func TestAdmitByEveryName(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.user()
+	for _, m := range Methods() {
+		if !strings.Contains(m, "snapshot") {
+			continue
+		}
+		arg := w.arg(only(id))
+		var r *Reject
+		errors.As(w.s.Admit(bob, m, arg), &r)
+		w.rejected(r, CodeCanisterInvalidController, m)
+		for _, by := range []Caller{alice, viaCanister(bob)} {
+			if err := w.s.Admit(by, m, arg); err != nil {
+				t.Errorf("%s: %v", m, err)
+			}
+		}
+	}
+}
