@@ -238,7 +238,9 @@ func (s *Service) drop(ctx context.Context, c *canister) error {
 	c.gone = true
 	s.forgetMemory(c)
 	s.mu.Lock()
-	delete(s.table, c.id)
+	if s.table[c.id] == c { // and not one that was made anew since
+		delete(s.table, c.id)
+	}
 	s.mu.Unlock()
 	s.burn(st.balance.Add(st.reserved))
 	s.host.Happened(ctx, c.id, EventDeleted)
@@ -248,16 +250,16 @@ func (s *Service) drop(ctx context.Context, c *canister) error {
 // Keep drops every canister that is not kept, as a replica does after its
 // subnet was split: what they had is on the other subnet.
 func (s *Service) Keep(ctx context.Context, keep func(engine.CanisterID) bool) error {
-	s.mu.Lock()
-	var ids []engine.CanisterID
-	for id := range s.table {
-		if !keep(id) {
-			ids = append(ids, id)
+	for _, id := range s.Canisters() {
+		if keep(id) {
+			continue
 		}
-	}
-	s.mu.Unlock()
-	for _, id := range ids {
-		if err := s.with(ctx, id.Bytes(), func(c *canister, _ *state) error { return s.drop(ctx, c) }); err != nil {
+		err := s.with(ctx, id.Bytes(), func(c *canister, _ *state) error { return s.drop(ctx, c) })
+		var r *Reject
+		if errors.As(err, &r) && r.ErrorCode == CodeCanisterNotFound {
+			continue // somebody else deleted it
+		}
+		if err != nil {
 			return err
 		}
 	}

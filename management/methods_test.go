@@ -11,6 +11,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/snapstore/snapstore/engine"
 	"github.com/snapstore/snapstore/management/candid"
@@ -535,4 +536,34 @@ func TestAdmitByEveryName(t *testing.T) {
 			}
 		}
 	}
+}
+
+// Who says what is kept may ask the Service, and a canister that is deleted
+// meanwhile does not keep the others.
+func TestKeepAsks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	ids := []engine.CanisterID{w.user(), w.user(), w.user()}
+	w.do(alice, "stop_canister", only(ids[1]))
+	done := make(chan error, 1)
+	go func() {
+		done <- w.s.Keep(w.ctx, func(id engine.CanisterID) bool {
+			if id == ids[1] {
+				if err := w.s.DeleteCanister(w.ctx, alice, only(id)); err != nil {
+					t.Error(err)
+				}
+			}
+			return id == ids[2]
+		})
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("Keep waits for itself")
+	}
+	equal(w, "canisters", len(w.s.Canisters()), 1)
+	w.check()
 }
