@@ -567,3 +567,50 @@ func TestKeepAsks(t *testing.T) {
 	equal(w, "canisters", len(w.s.Canisters()), 1)
 	w.check()
 }
+
+// What modules say of themselves is kept, so none may say much.
+func TestModuleWithTooMuch(t *testing.T) {
+	t.Parallel()
+	many := make([]GlobalType, maxGlobals+1)
+	for i := range many {
+		many[i].Kind = manifest.GlobalI32
+	}
+	if _, err := ParseModule(module{globals: many[1:]}.wasm("x")); err != nil {
+		t.Error(err)
+	}
+	if _, err := ParseModule(module{globals: many}.wasm("x")); err == nil {
+		t.Errorf("a module has %d globals", len(many))
+	}
+	start := []byte("\x00asm\x01\x00\x00\x00")
+	global, custom := []byte{6, 6, 1, 0x7f, 0, 0x41, 0, 0x0b}, []byte{0, 3, 1, 'x', 7}
+	if _, err := ParseModule(slices.Concat(start, global, global)); err == nil {
+		t.Error("a module has its globals twice")
+	}
+	if _, err := ParseModule(slices.Concat(start, custom, global, custom)); err != nil {
+		t.Error(err)
+	}
+}
+
+// A module that is small only as long as it is packed is too large.
+func TestPackedModule(t *testing.T) {
+	if testing.Short() {
+		t.Skip("unpacks 100 MiB")
+	}
+	var packed bytes.Buffer
+	z, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zeros := make([]byte, 1<<20)
+	for range 101 {
+		if _, err := z.Write(zeros); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ParseModule(packed.Bytes()); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("%d bytes that unpack to 101 MiB: %v", packed.Len(), err)
+	}
+}
