@@ -118,6 +118,14 @@ func (c *Config) withDefaults() Config {
 	return o
 }
 
+// heapLimit is how many bytes of main memory code may have.
+func (s *Service) heapLimit(wasm64 bool) uint64 {
+	if wasm64 {
+		return s.cfg.Limits.WasmMemory64
+	}
+	return s.cfg.Limits.WasmMemory
+}
+
 // The most that fits the record of a canister, whatever Config asks for.
 const (
 	maxSnapshots   = 1024

@@ -152,6 +152,9 @@ func (s *Service) loadChecked(ctx context.Context, c *canister, st *state, info 
 	for _, r := range d.Sections {
 		after.add(r.Section, r.Size)
 	}
+	if most := s.heapLimit(m.Wasm64); uploaded && after.wasm > most {
+		return invalid("Snapshot %s is inconsistent: it has %d bytes of main memory, and its module at most %d.", snapText(info.ID), after.wasm, most)
+	}
 	next := st.clone()
 	next.use(m)
 	if err := s.restoreHook(next, d.Metadata, m.Module, after.wasm, uploaded, info.ID); err != nil {
@@ -205,10 +208,7 @@ func sameGlobals(values []Global, types []GlobalType) bool {
 // stay out, so that the hook looks at the memory anew; those of an uploaded one
 // come in where it has them.
 func (s *Service) restoreHook(next *state, meta engine.Metadata, m *Module, wasmMemory uint64, uploaded bool, id engine.SnapshotID) error {
-	limit := s.cfg.Limits.WasmMemory
-	if m.Wasm64 {
-		limit = s.cfg.Limits.WasmMemory64
-	}
+	limit := s.heapLimit(m.Wasm64)
 	low := next.lowMemory(wasmMemory, limit)
 	if !uploaded {
 		next.hook = manifest.HookConditionNotSatisfied

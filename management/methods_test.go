@@ -614,3 +614,19 @@ func TestPackedModule(t *testing.T) {
 		t.Errorf("%d bytes that unpack to 101 MiB: %v", packed.Len(), err)
 	}
 }
+
+// 32-bit code can not have the memory that its canister could have with 64-bit
+// code, for which the upload was begun.
+func TestUploadTooLargeForItsModule(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.empty()
+	w.install(id, module{pages: 1, wasm64: true}.wasm("64"))
+	small, large := module{pages: 1}.wasm("32"), module{pages: 1, wasm64: true}.wasm("64 again")
+	snap := w.begin(declare(id, uint64(len(small)), 4<<30+1<<16, 0))
+	w.upload(id, snap, toModule(0), small)
+	w.fails(CodeInvalidManagementPayload, alice, "load_canister_snapshot", loadArgs(id, snap), "inconsistent")
+	snap = w.begin(declare(id, uint64(len(large)), 4<<30+1<<16, 0))
+	w.upload(id, snap, toModule(0), large)
+	w.load(id, snap)
+}

@@ -52,10 +52,7 @@ func (s *Service) UpdateSettings(ctx context.Context, by Caller, a UpdateSetting
 
 // watchMemory moves the hook on when the condition for it came or went.
 func (s *Service) watchMemory(st *state, wasmMemory uint64) {
-	limit := s.cfg.Limits.WasmMemory
-	if st.wasm64 {
-		limit = s.cfg.Limits.WasmMemory64
-	}
+	limit := s.heapLimit(st.wasm64)
 	switch low := st.lowMemory(wasmMemory, limit); {
 	case !low:
 		st.hook = manifest.HookConditionNotSatisfied

@@ -69,10 +69,7 @@ func (s *Service) UploadCanisterSnapshotMetadata(ctx context.Context, by Caller,
 // declared checks what an upload declares.
 func (s *Service) declared(st *state, a *UploadCanisterSnapshotMetadataArgs) (engine.Metadata, error) {
 	l := &s.cfg.Limits
-	heap := l.WasmMemory
-	if st.wasm64 {
-		heap = l.WasmMemory64
-	}
+	heap := s.heapLimit(st.wasm64)
 	meta := engine.Metadata{
 		CanisterVersion: st.version, CertifiedData: a.CertifiedData,
 		GlobalTimer: timerOf(a.GlobalTimer), HookStatus: hookOf(a.OnLowWasmMemoryHookStatus),
