@@ -630,3 +630,26 @@ func TestUploadTooLargeForItsModule(t *testing.T) {
 	w.upload(id, snap, toModule(0), large)
 	w.load(id, snap)
 }
+
+// The typed methods refuse what no message can say, and the record of a
+// canister would not hold.
+func TestTypedSettings(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.user()
+	long := []candid.Principal{alice.Principal, make([]byte, 30)}
+	vars := []EnvironmentVariable{{"name", "\xff"}}
+	before := w.status(id)
+	for _, set := range []CanisterSettings{
+		{Controllers: &long},
+		{LogVisibility: &VisibilityVariant{AllowedViewers: &long}},
+		{SnapshotVisibility: &VisibilityVariant{AllowedViewers: &long}},
+		{StatusVisibility: &VisibilityVariant{AllowedViewers: &long}},
+		{EnvironmentVariables: &vars},
+	} {
+		var r *Reject
+		errors.As(w.s.UpdateSettings(w.ctx, alice, UpdateSettingsArgs{CanisterID: id.Bytes(), Settings: set}), &r)
+		w.rejected(r, CodeInvalidManagementPayload, "update_settings")
+	}
+	equal(w, "version", w.status(id).Version, before.Version)
+}
