@@ -14,6 +14,7 @@ import (
 	"time"
 
 	"github.com/snapstore/snapstore/engine"
+	"github.com/snapstore/snapstore/internal/seglog"
 	"github.com/snapstore/snapstore/management/candid"
 	"github.com/snapstore/snapstore/manifest"
 )
@@ -652,4 +653,48 @@ func TestTypedSettings(t *testing.T) {
 		w.rejected(r, CodeInvalidManagementPayload, "update_settings")
 	}
 	equal(w, "version", w.status(id).Version, before.Version)
+}
+
+// A canister whose live state can not be read is served like others, as far as
+// it goes: it can load a snapshot, which is the way out. Others do not notice.
+func TestLiveStateThatCanNotBeRead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id, other := w.user(), w.user()
+	w.write(id, engine.WasmMemory, 3, "then")
+	snap := w.take(id).ID
+	w.write(id, engine.WasmMemory, 3, "now!")
+	if err := w.s.Flush(w.ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	info, err := w.s.lookup(id).live.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, ok, err := w.e.Entry(info.HeadRoot)
+	for err == nil && !ok {
+		time.Sleep(time.Millisecond) // until it is applied
+		at, ok, err = w.e.Entry(info.HeadRoot)
+	}
+	if err != nil || w.e.Close() != nil {
+		t.Fatal(err)
+	}
+	name := "store/log/" + seglog.SegmentID(at.Segment).String() + ".seg"
+	if err := w.disk.Edit(name, func(p []byte) { p[int(at.Offset)+int(at.Length)-5] ^= 8 }); err != nil {
+		t.Fatal(err)
+	}
+	w.fs = w.disk.Mount()
+	w.open()
+	if r := w.try("take_canister_snapshot", takeArgs(other)); r != nil {
+		t.Error(r)
+	}
+	r := w.try("take_canister_snapshot", takeArgs(id))
+	if w.rejected(r, CodeStorage, "a take"); !errors.Is(r.Err, engine.ErrCorrupt) {
+		t.Error(r.Err)
+	}
+	if r := w.try("load_canister_snapshot", loadArgs(id, snap)); r != nil {
+		t.Fatal(r)
+	}
+	w.holds(id, engine.WasmMemory, 3, "then")
+	w.take(id)
 }

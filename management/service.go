@@ -79,7 +79,8 @@ func New(ctx context.Context, e *engine.Engine, host Host, cfg *Config) (*Servic
 	}
 	s := &Service{e: e, host: host, cfg: cfg.withDefaults(), table: map[engine.CanisterID]*canister{}}
 	for info, err := range e.Canisters() {
-		if err != nil {
+		// One whose live state can not be read opens, to load a snapshot.
+		if err != nil && (info.HostBytes == 0 || !errors.Is(err, engine.ErrCorrupt)) {
 			return nil, fmt.Errorf("management: %w", err)
 		}
 		if info.Damaged || info.HostBytes == 0 {
