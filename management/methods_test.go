@@ -15,6 +15,7 @@ import (
 
 	"github.com/snapstore/snapstore/engine"
 	"github.com/snapstore/snapstore/internal/seglog"
+	"github.com/snapstore/snapstore/internal/testkit"
 	"github.com/snapstore/snapstore/management/candid"
 	"github.com/snapstore/snapstore/manifest"
 )
@@ -697,4 +698,35 @@ func TestLiveStateThatCanNotBeRead(t *testing.T) {
 	}
 	w.holds(id, engine.WasmMemory, 3, "then")
 	w.take(id)
+}
+
+// What a crash left to do on one canister, and can not be done yet, keeps
+// nobody else from being served; the next call on that canister does it.
+func TestNewWithoutADisk(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id, other := w.user(), w.user()
+	c := w.s.lookup(id)
+	st := c.state().clone()
+	st.forget()
+	st.pending = pendingUninstall
+	if err := w.s.commit(w.ctx, c, st); err != nil || w.e.Close() != nil {
+		t.Fatal(err)
+	}
+	w.fs = w.disk.Mount()
+	var err error
+	if w.e, err = engine.Open("store", w.options()); err != nil {
+		t.Fatal(err)
+	}
+	w.fs.Inject(&testkit.Fault{Kind: testkit.OpWrite | testkit.OpSync, Times: 1})
+	if w.s, err = New(w.ctx, w.e, w.h, &w.cfg); err != nil {
+		t.Fatal(err)
+	}
+	w.fs.Inject()
+	equal(w, "memory", w.s.Ledger().Allocated > w.refresh(other).Allocated, true)
+	w.refresh(id)
+	w.check()
+	equal(w, "module", w.mem(id, engine.WasmModule).Size(), 0)
+	w.reopen()
+	w.check()
 }

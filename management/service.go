@@ -68,8 +68,8 @@ func (c *canister) state() *state { return c.st.Load() }
 
 // New makes a Service for an engine, with the canisters in it that have a
 // state of this package; Adopt takes in others. A nil host is a DefaultHost, a
-// nil cfg all defaults. It finishes what a crash left half done. The engine
-// stays the caller's to close, after the last call.
+// nil cfg all defaults. It finishes what a crash left half done, as far as the
+// disk lets it. The engine stays the caller's to close, after the last call.
 func New(ctx context.Context, e *engine.Engine, host Host, cfg *Config) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("management: %w", err)
@@ -109,7 +109,8 @@ func (s *Service) open(ctx context.Context, id engine.CanisterID) error {
 	}
 	c := s.enter(id, live, st, st.balance.Add(st.reserved))
 	defer c.unlock()
-	if err := s.settle(ctx, c); err != nil {
+	// What can not be finished now is finished by the next call, or refuses it.
+	if err := s.settle(ctx, c); err != nil && ctx.Err() != nil {
 		return err
 	}
 	return s.account(c)
