@@ -64,10 +64,14 @@ func (s *Service) create(ctx context.Context, by Caller, set *CanisterSettings, 
 		at: s.host.Time(), origin: by.origin(), kind: changeCreation,
 		controllers: next.set.controllers, environment: environmentHash(next.set.environment),
 	}, s.cfg.Limits.History)
+	most := s.cfg.Limits.CanistersPerSubnet
 	s.mu.Lock()
-	n := len(s.table)
+	full := most > 0 && len(s.table)+s.creating >= most
+	if !full {
+		s.creating++
+	}
 	s.mu.Unlock()
-	if most := s.cfg.Limits.CanistersPerSubnet; most > 0 && n >= most {
+	if full {
 		return out, reject(CodeMaxNumberOfCanistersReached, "Subnet has reached the allowed canister limit of %d canisters.", most)
 	}
 
@@ -83,6 +87,9 @@ func (s *Service) create(ctx context.Context, by Caller, set *CanisterSettings, 
 	}
 	if err != nil {
 		s.forgetMemory(c)
+		s.mu.Lock()
+		s.creating--
+		s.mu.Unlock()
 		return out, err
 	}
 	s.mint(amount)
@@ -117,6 +124,7 @@ func (s *Service) createNow(ctx context.Context, c *canister, next *state, at *e
 			c.st.Store(next)
 			s.mu.Lock()
 			s.table[id] = c
+			s.creating--
 			s.mu.Unlock()
 			return nil
 		case !errors.Is(err, engine.ErrExists):

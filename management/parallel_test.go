@@ -196,3 +196,44 @@ func TestSnapshotDeletedWhileLoaded(t *testing.T) {
 		w.rejected(w.try("load_canister_snapshot", loadArgs(to, snap)), CodeCanisterSnapshotNotFound, "the load")
 	})
 }
+
+// Two who adopt a canister at once, or create the last one, are not both let.
+func TestTwiceAtOnce(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, func(c *Config) { c.Limits.CanistersPerSubnet = 2 })
+	id := absent(w)
+	c, err := w.e.CreateCanister(w.ctx, id)
+	if err != nil {
+		t.Fatal(err)
+	}
+	mem, err := c.Memory(engine.WasmModule)
+	wasm := simple().wasm("adopted")
+	if err != nil || mem.Resize(uint64(len(wasm))) != nil {
+		t.Fatal(err)
+	}
+	if _, err := mem.WriteAt(wasm, 0); err != nil {
+		t.Fatal(err)
+	}
+	h := w.meddle()
+	h.compiled = func() {
+		if err := w.s.Adopt(w.ctx, id, bob.Principal); !errors.Is(err, engine.ErrExists) {
+			t.Errorf("adopted twice: %v", err)
+		}
+	}
+	if err := w.s.Adopt(w.ctx, id, alice.Principal); err != nil {
+		t.Fatal(err)
+	}
+	w.check()
+	equal(w, "controller", string(w.refresh(id).Controllers[0]), string(alice.Principal))
+
+	h.asked = func() {
+		if r := <-w.during("provisional_create_canister_with_cycles", ProvisionalCreateArgs{}); r != nil {
+			w.rejected(r, CodeMaxNumberOfCanistersReached, "another one")
+		}
+	}
+	if r := w.try("provisional_create_canister_with_cycles", ProvisionalCreateArgs{}); r != nil {
+		t.Error(r)
+	}
+	equal(w, "canisters", len(w.s.Canisters()), 2)
+	w.check()
+}

@@ -34,6 +34,10 @@ type Service struct {
 
 	mu    sync.Mutex
 	table map[engine.CanisterID]*canister
+	// creating counts canisters that are on their way into the table, adopting
+	// names those that Adopt brings.
+	creating int
+	adopting map[engine.CanisterID]bool
 	// allocated is the sum of what canisters have of the subnet's memory, with
 	// what changes under way hold.
 	allocated uint64
@@ -77,7 +81,7 @@ func New(ctx context.Context, e *engine.Engine, host Host, cfg *Config) (*Servic
 	if host == nil {
 		host = new(DefaultHost)
 	}
-	s := &Service{e: e, host: host, cfg: cfg.withDefaults(), table: map[engine.CanisterID]*canister{}}
+	s := &Service{e: e, host: host, cfg: cfg.withDefaults(), table: map[engine.CanisterID]*canister{}, adopting: map[engine.CanisterID]bool{}}
 	for info, err := range e.Canisters() {
 		// One whose live state can not be read opens, to load a snapshot.
 		if err != nil && (info.HostBytes == 0 || !errors.Is(err, engine.ErrCorrupt)) {
@@ -131,9 +135,20 @@ func (s *Service) enter(id engine.CanisterID, live *engine.Canister, st *state, 
 // Adopt takes in a canister of the engine that has no state here yet, with the
 // default settings, no cycles, and the controllers given.
 func (s *Service) Adopt(ctx context.Context, id engine.CanisterID, controllers ...[]byte) error {
-	if s.lookup(id) != nil {
+	s.mu.Lock()
+	taken := s.table[id] != nil || s.adopting[id]
+	if !taken {
+		s.adopting[id] = true
+	}
+	s.mu.Unlock()
+	if taken {
 		return fmt.Errorf("management: canister %s has a state: %w", id, engine.ErrExists)
 	}
+	defer func() {
+		s.mu.Lock()
+		delete(s.adopting, id)
+		s.mu.Unlock()
+	}()
 	live, err := s.e.Canister(id)
 	if err != nil {
 		return err
