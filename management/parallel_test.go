@@ -237,3 +237,31 @@ func TestTwiceAtOnce(t *testing.T) {
 	equal(w, "canisters", len(w.s.Canisters()), 2)
 	w.check()
 }
+
+// A load that the store refuses leaves the upload as it was: one that can
+// still be written.
+func TestRefusedLoadFreezesNothing(t *testing.T) {
+	bothOrders(t, func(w *world, from, to engine.CanisterID) {
+		snap := w.uploaded(from, simple().wasm("one"))
+		if err := w.s.Flush(w.ctx, from); err != nil || w.e.Close() != nil {
+			w.Fatal(err)
+		}
+		w.fs = w.disk.Mount()
+		o := w.options()
+		o.CanisterQuota = 1
+		var err error
+		if w.e, err = engine.Open("store", o); err != nil {
+			w.Fatal(err)
+		}
+		if w.s, err = New(w.ctx, w.e, w.h, &w.cfg); err != nil {
+			w.Fatal(err)
+		}
+		w.grow(to, engine.WasmMemory, 0)
+		if err := w.s.Flush(w.ctx, to); err != nil {
+			w.Fatal(err)
+		}
+		w.fails(CodeStorageBusy, alice, "load_canister_snapshot", loadArgs(to, snap))
+		w.reopen()
+		w.upload(from, snap, toModule(0), simple().wasm("two"))
+	})
+}
