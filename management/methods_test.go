@@ -730,3 +730,31 @@ func TestNewWithoutADisk(t *testing.T) {
 	w.reopen()
 	w.check()
 }
+
+// What the store could not do is not the canister's to pay.
+func TestFailingDiskIsFree(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.user()
+	w.write(id, engine.WasmMemory, 3, "then")
+	snap, up := w.take(id).ID, w.begin(declare(id, 8192, 0, 0))
+	w.upload(id, up, toModule(0), []byte(strings.Repeat("x", 8192)))
+	if err := w.s.Flush(w.ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	w.reopen() // so that nothing is in a cache
+	before := w.balance(id)
+	w.fs.Inject(&testkit.Fault{Kind: testkit.OpRead})
+	for _, c := range []struct {
+		method string
+		arg    any
+	}{
+		{"read_canister_snapshot_data", readArgs(id, snap, wasmAt(0, 10))},
+		{"upload_canister_snapshot_data", writeArgs(id, up, toModule(5), []byte("data"))},
+	} {
+		w.rejected(w.try(c.method, c.arg), CodeStorage, c.method)
+		equal(w, "balance after "+c.method, w.balance(id), before)
+	}
+	w.fs.Inject()
+	w.check()
+}

@@ -2,6 +2,7 @@ package management
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math"
 	"math/big"
@@ -109,17 +110,24 @@ func (s *Service) readPart(ctx context.Context, c *canister, st *state, info eng
 	}
 	p := s.prices()
 	instructions := addBytes(s.cfg.Fees.SnapshotDataBaseline, size)
-	if err := s.charge(c, st, p.execution(instructions, false)); err != nil {
-		return nil, err
-	}
-	if part == nil {
-		hash := kind.WasmChunk.Hash
-		if len(hash) != 32 {
-			return nil, chunkStoreError("a hash has 32 bytes, not %d", len(hash))
+	var out []byte
+	err := s.charge(c, st, p.execution(instructions, false), func() (err error) {
+		if part == nil {
+			hash := kind.WasmChunk.Hash
+			if len(hash) != 32 {
+				return chunkStoreError("a hash has 32 bytes, not %d", len(hash))
+			}
+			sec = engine.WasmChunk([32]byte(hash))
 		}
-		sec = engine.WasmChunk([32]byte(hash))
-	}
-	snap, err := s.e.Snapshot(ctx, info.ID)
+		out, err = s.readNow(ctx, info.ID, sec, part, name)
+		return err
+	})
+	return out, err
+}
+
+// readNow reads a part of a section, or all of a chunk.
+func (s *Service) readNow(ctx context.Context, id engine.SnapshotID, sec engine.Section, part *Slice, name string) ([]byte, error) {
+	snap, err := s.e.Snapshot(ctx, id)
 	if err != nil {
 		return nil, storage(err)
 	}
@@ -147,8 +155,10 @@ func (s *Service) readPart(ctx context.Context, c *canister, st *state, info eng
 }
 
 // charge takes a fee that does not depend on memory out of the canister's
-// balance, above what it must keep. It is durable with the next change.
-func (s *Service) charge(c *canister, st *state, fee Cycles) error {
+// balance, above what it must keep, for what f does, also when f refuses what
+// the caller asked for; but not for what the store could not do. The fee is
+// durable with the next change.
+func (s *Service) charge(c *canister, st *state, fee Cycles, f func() error) error {
 	u, err := s.usageOf(c, st)
 	if err != nil {
 		return storage(err)
@@ -156,13 +166,15 @@ func (s *Service) charge(c *canister, st *state, fee Cycles) error {
 	if need := s.prices().freezing(st, u.total()).Add(fee); !fee.IsZero() && st.balance.Less(need) {
 		return outOfCycles(c.id)(need.Sub(st.balance))
 	}
-	if fee.IsZero() {
-		return nil
+	err = f()
+	var r *Reject
+	if fee.IsZero() || errors.As(err, &r) && r.Err != nil {
+		return err
 	}
 	next := st.clone()
 	next.balance = next.balance.Sub(fee)
 	s.publish(c, next, fee)
-	return nil
+	return err
 }
 
 // reader opens a section of a snapshot, for as long as the snapshot is open,
