@@ -292,7 +292,8 @@ func (s *Service) RenameCanister(ctx context.Context, by Caller, a RenameCaniste
 }
 
 // ChargeIdle takes from a canister what it burned by being there for so many
-// seconds. One that can not pay loses its code, its snapshots and its history;
+// seconds; the charge becomes durable with the canister's next change, or Flush.
+// One that can not pay loses its code, its snapshots and its history, durably;
 // out says so.
 func (s *Service) ChargeIdle(ctx context.Context, id engine.CanisterID, seconds uint64) (out bool, err error) {
 	err = s.with(ctx, id.Bytes(), func(c *canister, st *state) error {
