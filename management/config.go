@@ -37,7 +37,7 @@ type Limits struct {
 	Globals            int    // 1000
 	CertifiedData      int    // bytes: 32
 	Slice              uint64 // bytes of one read of snapshot data: 2,000,000
-	Chunk              uint64 // bytes of an entry of the chunk store, and what each is charged: 1 MiB
+	Chunk              uint64 // bytes of an entry of the chunk store: 1 MiB, which is what each is charged and the most
 	ChunkStore         int    // entries: 100
 	Controllers        int    // 10
 	Viewers            int    // of an allowed_viewers list: 10
@@ -154,6 +154,9 @@ func (c *Config) Validate() error {
 	within("Limits.Globals", o.Limits.Globals, 1000)
 	within("Limits.CertifiedData", o.Limits.CertifiedData, 32)
 	within("Limits.ChunkStore", o.Limits.ChunkStore, 1000)
+	if o.Limits.Chunk > chunkCharge {
+		errs = append(errs, fmt.Errorf("Limits.Chunk is %d, want at most %d, which is what a chunk is charged", o.Limits.Chunk, chunkCharge))
+	}
 	within("Limits.MessageBytes", o.Limits.MessageBytes, 1<<30)
 	return errors.Join(errs...)
 }
