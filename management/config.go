@@ -3,6 +3,8 @@ package management
 import (
 	"errors"
 	"fmt"
+
+	"github.com/snapstore/snapstore/manifest"
 )
 
 // Config of a Service. The zero value of every field is its default, which is
@@ -153,7 +155,7 @@ func (c *Config) Validate() error {
 	within("Limits.EnvironmentText", o.Limits.EnvironmentText, maxEnvText)
 	within("Limits.Globals", o.Limits.Globals, 1000)
 	within("Limits.CertifiedData", o.Limits.CertifiedData, 32)
-	within("Limits.ChunkStore", o.Limits.ChunkStore, 1000)
+	within("Limits.ChunkStore", o.Limits.ChunkStore, manifest.MaxSections-3) // beside a module and two memories
 	if o.Limits.Chunk > chunkCharge {
 		errs = append(errs, fmt.Errorf("Limits.Chunk is %d, want at most %d, which is what a chunk is charged", o.Limits.Chunk, chunkCharge))
 	}
