@@ -758,3 +758,38 @@ func TestFailingDiskIsFree(t *testing.T) {
 	w.fs.Inject()
 	w.check()
 }
+
+// A write that the disk does not let reach its end has not begun: the pages
+// that it covers in part are read before any is written.
+func TestWriteOfAnUploadIsWhole(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.user()
+	old, fresh := strings.Repeat("x", 3*4096), strings.Repeat("y", 2*4096+90)
+	snap := w.begin(declare(id, 3*4096, 0, 0))
+	w.upload(id, snap, toModule(0), []byte(old))
+	// Two pages that are not written together, so that they are read apart.
+	for i := range 3 {
+		w.upload(id, snap, toModule(uint64(i)*4096), []byte{byte('a' + i)})
+		if err := w.s.Flush(w.ctx, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := w.read(id, snap, moduleAt(0, 3*4096))
+	for after := 0; ; after++ {
+		w.reopen() // so that nothing is in a cache
+		w.fs.Inject(&testkit.Fault{Kind: testkit.OpRead, After: after})
+		r := w.try("upload_canister_snapshot_data", writeArgs(id, snap, toModule(5), []byte(fresh)))
+		w.fs.Inject()
+		if r == nil {
+			if after == 0 {
+				t.Error("nothing was read")
+			}
+			break
+		}
+		w.rejected(r, CodeStorage, "a write")
+		if got := w.read(id, snap, moduleAt(0, 3*4096)); !bytes.Equal(got, before) {
+			t.Fatalf("a write that failed at read %d wrote something", after)
+		}
+	}
+}

@@ -184,6 +184,13 @@ func (s *Service) writeNow(ctx context.Context, c *canister, id engine.SnapshotI
 	if err != nil {
 		return storage(err)
 	}
+	// A page that is written in part is read first. That can only be the first or
+	// the last: a write must not stop half way because the last can not be read.
+	if (off+size)%engine.PageSize != 0 {
+		if _, err := u.ReadAt(sec, make([]byte, 1), int64(off+size-1)); err != nil {
+			return storage(err)
+		}
+	}
 	if _, err := u.WriteAt(sec, data, int64(off)); err != nil {
 		return storage(err)
 	}
