@@ -27,10 +27,13 @@ func (c *Canister) Load(ctx context.Context, id SnapshotID, o LoadOptions) (Load
 
 func (c *Canister) load(ctx context.Context, id SnapshotID, o LoadOptions) (LoadResult, error) {
 	var res LoadResult
+	if id.Canister != c.id && !o.FromOtherCanister {
+		return res, fmt.Errorf("%w: allow loading from another canister if you mean it", ErrOtherCanister)
+	}
+	if err := c.ask(ctx, id); err != nil {
+		return res, err
+	}
 	if id.Canister != c.id {
-		if !o.FromOtherCanister {
-			return res, fmt.Errorf("%w: allow loading from another canister if you mean it", ErrOtherCanister)
-		}
 		// Its own step first, so that no operation ever holds two canisters.
 		if err := c.e.freeze(ctx, id); err != nil {
 			return res, err
@@ -99,6 +102,28 @@ func (c *Canister) load(ctx context.Context, id SnapshotID, o LoadOptions) (Load
 		}
 	}
 	return res, nil
+}
+
+// ask asks the quota for what the load of an upload would add, before steps of
+// their own flush or freeze the upload: a load that is refused leaves it one
+// that can be written.
+func (c *Canister) ask(ctx context.Context, id SnapshotID) error {
+	_, from, err := c.e.lookup(id.Canister)
+	if err != nil {
+		return err
+	}
+	snap, err := find(from, id)
+	if err != nil || !snap.Mutable {
+		return err
+	}
+	op, err := c.begin(ctx)
+	if err != nil {
+		return err
+	}
+	defer op.end()
+	next := op.rec.Clone()
+	next.HeadLogical = snap.Logical
+	return op.reserve(next)
 }
 
 // loadPaused commits a load and makes the live state what was loaded. Nobody

@@ -151,7 +151,8 @@ func (s *Service) Admit(by Caller, method string, arg []byte) error {
 	switch method {
 	case "list_canister_snapshots", "read_canister_snapshot_metadata", "read_canister_snapshot_data":
 	case "take_canister_snapshot", "load_canister_snapshot", "delete_canister_snapshot",
-		"upload_canister_snapshot_metadata", "upload_canister_snapshot_data":
+		"upload_canister_snapshot_metadata", "upload_canister_snapshot_data",
+		"take_snapshot", "load_snapshot", "list_snapshots", "delete_snapshot":
 	default:
 		return nil
 	}

@@ -28,19 +28,21 @@ func (s *Service) UploadChunk(ctx context.Context, by Caller, a UploadChunkArgs)
 		l := &s.cfg.Limits
 		hash := sha256.Sum256(a.Chunk)
 		sec := engine.WasmChunk(hash)
-		mem, err := c.live.Memory(sec)
-		if err != nil {
-			return storage(err)
-		}
-		if mem.Size() > 0 {
-			out.Hash = hash[:]
-			return nil
-		}
+		// To open a section makes it, so only those that are there are opened.
 		entries := 0
-		for _, other := range c.live.Sections() {
-			if m, err := c.live.Memory(other); err == nil && other.Kind == manifest.WasmChunk && m.Size() > 0 {
-				entries++
+		for _, have := range c.live.Sections() {
+			m, err := c.live.Memory(have)
+			if err != nil {
+				return storage(err)
 			}
+			if have.Kind != manifest.WasmChunk || m.Size() == 0 {
+				continue
+			}
+			if have == sec {
+				out.Hash = hash[:]
+				return nil
+			}
+			entries++
 		}
 		switch {
 		case uint64(len(a.Chunk)) > l.Chunk || len(a.Chunk) == 0:
@@ -56,6 +58,10 @@ func (s *Service) UploadChunk(ctx context.Context, by Caller, a UploadChunkArgs)
 		fee := s.prices().execution(s.cfg.Fees.UploadChunk, false)
 		if err := s.afford(c, next, demand{was: u.total(), now: addBytes(u.total(), chunkCharge), fee: fee, short: broke(c.id, "upload of a chunk")}); err != nil {
 			return err
+		}
+		mem, err := c.live.Memory(sec)
+		if err != nil {
+			return storage(err)
 		}
 		if err = mem.Resize(uint64(len(a.Chunk))); err == nil {
 			if _, err = mem.WriteAt(a.Chunk, 0); err == nil {

@@ -3,6 +3,8 @@ package management
 import (
 	"errors"
 	"fmt"
+
+	"github.com/snapstore/snapstore/manifest"
 )
 
 // Config of a Service. The zero value of every field is its default, which is
@@ -37,7 +39,7 @@ type Limits struct {
 	Globals            int    // 1000
 	CertifiedData      int    // bytes: 32
 	Slice              uint64 // bytes of one read of snapshot data: 2,000,000
-	Chunk              uint64 // bytes of an entry of the chunk store, and what each is charged: 1 MiB
+	Chunk              uint64 // bytes of an entry of the chunk store: 1 MiB, which is what each is charged and the most
 	ChunkStore         int    // entries: 100
 	Controllers        int    // 10
 	Viewers            int    // of an allowed_viewers list: 10
@@ -118,6 +120,14 @@ func (c *Config) withDefaults() Config {
 	return o
 }
 
+// heapLimit is how many bytes of main memory code may have.
+func (s *Service) heapLimit(wasm64 bool) uint64 {
+	if wasm64 {
+		return s.cfg.Limits.WasmMemory64
+	}
+	return s.cfg.Limits.WasmMemory
+}
+
 // The most that fits the record of a canister, whatever Config asks for.
 const (
 	maxSnapshots   = 1024
@@ -145,7 +155,10 @@ func (c *Config) Validate() error {
 	within("Limits.EnvironmentText", o.Limits.EnvironmentText, maxEnvText)
 	within("Limits.Globals", o.Limits.Globals, 1000)
 	within("Limits.CertifiedData", o.Limits.CertifiedData, 32)
-	within("Limits.ChunkStore", o.Limits.ChunkStore, 1000)
+	within("Limits.ChunkStore", o.Limits.ChunkStore, manifest.MaxSections-3) // beside a module and two memories
+	if o.Limits.Chunk > chunkCharge {
+		errs = append(errs, fmt.Errorf("Limits.Chunk is %d, want at most %d, which is what a chunk is charged", o.Limits.Chunk, chunkCharge))
+	}
 	within("Limits.MessageBytes", o.Limits.MessageBytes, 1<<30)
 	return errors.Join(errs...)
 }

@@ -93,6 +93,12 @@ func TestConfig(t *testing.T) {
 	if err := (&Config{Limits: Limits{History: 1000}}).Validate(); err == nil {
 		t.Error("a history of 1000 is valid")
 	}
+	if err := (&Config{Limits: Limits{Chunk: 1<<20 + 1}}).Validate(); err == nil {
+		t.Error("a chunk may be larger than what it is charged")
+	}
+	if err := (&Config{Limits: Limits{ChunkStore: 126}}).Validate(); err == nil {
+		t.Error("a chunk store may have more entries than a manifest")
+	}
 	if (&Config{}).String() != none.String() || none.String() == "" {
 		t.Error("the zero Config is not nil's")
 	}

@@ -40,9 +40,10 @@
 // by tests after every call.
 //
 // Concurrency: every method may be called from any goroutine. Calls on one
-// canister go one after another, those on different canisters in parallel; no
-// call ever waits for two canisters. A host that runs code of a canister must
-// not change the size of its memories while a call on it is under way.
+// canister go one after another, those on different canisters in parallel. One
+// call holds two: the load of another canister's upload that can still change
+// holds that canister as well. A host that runs code of a canister must not
+// change the size of its memories while a call on it is under way.
 //
 // The package opens no file and speaks no HTTP. docs/management.md is the page
 // for people who embed it, docs/conformance.md says which rows of the

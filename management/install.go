@@ -99,10 +99,7 @@ func (s *Service) install(ctx context.Context, c *canister, st *state, in Instal
 	if done.StableMemory != nil {
 		after.stable = done.StableMemory.Size
 	}
-	heap := l.WasmMemory
-	if m.Wasm64 {
-		heap = l.WasmMemory64
-	}
+	heap := s.heapLimit(m.Wasm64)
 	if after.wasm > heap || after.stable > l.StableMemory {
 		return invalidWasm(errors.New("its memory is too large"))
 	}

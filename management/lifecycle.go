@@ -64,10 +64,14 @@ func (s *Service) create(ctx context.Context, by Caller, set *CanisterSettings, 
 		at: s.host.Time(), origin: by.origin(), kind: changeCreation,
 		controllers: next.set.controllers, environment: environmentHash(next.set.environment),
 	}, s.cfg.Limits.History)
+	most := s.cfg.Limits.CanistersPerSubnet
 	s.mu.Lock()
-	n := len(s.table)
+	full := most > 0 && len(s.table)+s.creating >= most
+	if !full {
+		s.creating++
+	}
 	s.mu.Unlock()
-	if most := s.cfg.Limits.CanistersPerSubnet; most > 0 && n >= most {
+	if full {
 		return out, reject(CodeMaxNumberOfCanistersReached, "Subnet has reached the allowed canister limit of %d canisters.", most)
 	}
 
@@ -83,6 +87,9 @@ func (s *Service) create(ctx context.Context, by Caller, set *CanisterSettings, 
 	}
 	if err != nil {
 		s.forgetMemory(c)
+		s.mu.Lock()
+		s.creating--
+		s.mu.Unlock()
 		return out, err
 	}
 	s.mint(amount)
@@ -117,6 +124,7 @@ func (s *Service) createNow(ctx context.Context, c *canister, next *state, at *e
 			c.st.Store(next)
 			s.mu.Lock()
 			s.table[id] = c
+			s.creating--
 			s.mu.Unlock()
 			return nil
 		case !errors.Is(err, engine.ErrExists):
@@ -238,7 +246,9 @@ func (s *Service) drop(ctx context.Context, c *canister) error {
 	c.gone = true
 	s.forgetMemory(c)
 	s.mu.Lock()
-	delete(s.table, c.id)
+	if s.table[c.id] == c { // and not one that was made anew since
+		delete(s.table, c.id)
+	}
 	s.mu.Unlock()
 	s.burn(st.balance.Add(st.reserved))
 	s.host.Happened(ctx, c.id, EventDeleted)
@@ -248,16 +258,16 @@ func (s *Service) drop(ctx context.Context, c *canister) error {
 // Keep drops every canister that is not kept, as a replica does after its
 // subnet was split: what they had is on the other subnet.
 func (s *Service) Keep(ctx context.Context, keep func(engine.CanisterID) bool) error {
-	s.mu.Lock()
-	var ids []engine.CanisterID
-	for id := range s.table {
-		if !keep(id) {
-			ids = append(ids, id)
+	for _, id := range s.Canisters() {
+		if keep(id) {
+			continue
 		}
-	}
-	s.mu.Unlock()
-	for _, id := range ids {
-		if err := s.with(ctx, id.Bytes(), func(c *canister, _ *state) error { return s.drop(ctx, c) }); err != nil {
+		err := s.with(ctx, id.Bytes(), func(c *canister, _ *state) error { return s.drop(ctx, c) })
+		var r *Reject
+		if errors.As(err, &r) && r.ErrorCode == CodeCanisterNotFound {
+			continue // somebody else deleted it
+		}
+		if err != nil {
 			return err
 		}
 	}
@@ -282,7 +292,8 @@ func (s *Service) RenameCanister(ctx context.Context, by Caller, a RenameCaniste
 }
 
 // ChargeIdle takes from a canister what it burned by being there for so many
-// seconds. One that can not pay loses its code, its snapshots and its history;
+// seconds; the charge becomes durable with the canister's next change, or Flush.
+// One that can not pay loses its code, its snapshots and its history, durably;
 // out says so.
 func (s *Service) ChargeIdle(ctx context.Context, id engine.CanisterID, seconds uint64) (out bool, err error) {
 	err = s.with(ctx, id.Bytes(), func(c *canister, st *state) error {

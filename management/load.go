@@ -27,6 +27,20 @@ func (s *Service) load(ctx context.Context, by Caller, a LoadCanisterSnapshotArg
 	if err := sender(by, a.SenderCanisterVersion); err != nil {
 		return err
 	}
+	to, err := canisterID(a.CanisterID)
+	if err != nil {
+		return err
+	}
+	// Two canisters are held in the order of their ids, so that no two loads wait
+	// for each other; and another's only for who may load from it.
+	no := s.mayLoad(to, id, by, cross)
+	before := no == nil && id.Canister.Compare(to) < 0
+	after := no == nil && id.Canister.Compare(to) > 0
+	release, err := s.holdUpload(ctx, id, before)
+	if err != nil {
+		return err
+	}
+	defer release()
 	return s.with(ctx, a.CanisterID, func(c *canister, st *state) error {
 		if err := controller(c, st, by); err != nil {
 			return err
@@ -34,11 +48,19 @@ func (s *Service) load(ctx context.Context, by Caller, a LoadCanisterSnapshotArg
 		if err := s.rateLimited(c); err != nil {
 			return err
 		}
+		release, err := s.holdUpload(ctx, id, after)
+		if err != nil {
+			return err
+		}
+		defer release()
 		info, err := s.find(c.id, id)
 		if err != nil {
 			return err
 		}
-		if err := s.mayLoad(c, id, by, cross); err != nil {
+		if no != nil {
+			return no
+		}
+		if err := s.mayLoad(c.id, id, by, cross); err != nil {
 			return err
 		}
 		if s.host.LongExecution(c.id) {
@@ -51,14 +73,14 @@ func (s *Service) load(ctx context.Context, by Caller, a LoadCanisterSnapshotArg
 	})
 }
 
-// mayLoad asks the owner of a snapshot of another canister. It holds nothing
-// of that canister: its controllers are those of the moment.
-func (s *Service) mayLoad(c *canister, id engine.SnapshotID, by Caller, cross bool) error {
-	if id.Canister == c.id {
+// mayLoad asks the owner of a snapshot of another canister: its controllers
+// are those of the moment.
+func (s *Service) mayLoad(to engine.CanisterID, id engine.SnapshotID, by Caller, cross bool) error {
+	if id.Canister == to {
 		return nil
 	}
 	if !cross {
-		return snapshotNotFound(c.id, id)
+		return snapshotNotFound(to, id)
 	}
 	owner := s.lookup(id.Canister)
 	if owner == nil {
@@ -67,9 +89,32 @@ func (s *Service) mayLoad(c *canister, id engine.SnapshotID, by Caller, cross bo
 	if !owner.state().controls(string(by.Principal)) {
 		return reject(CodeCanisterRejectedMessage,
 			"Only a controller of the canister that snapshot %s belongs to can load it on canister %s. Sender: %s.",
-			snapText(id), c.id, principal.Encode(by.Principal))
+			snapText(id), to, principal.Encode(by.Principal))
 	}
 	return nil
+}
+
+// holdUpload holds the canister of a snapshot that can still change, where that
+// is asked for: what is loaded must be what was checked, and the load makes the
+// upload one that can not change any more, which must not come upon a call that
+// writes or reads it. What can not change now never will.
+func (s *Service) holdUpload(ctx context.Context, id engine.SnapshotID, ask bool) (release func(), err error) {
+	nothing := func() {}
+	if !ask {
+		return nothing, nil
+	}
+	if info, err := s.find(id.Canister, id); err == nil && !info.Mutable {
+		return nothing, nil
+	}
+	c, err := s.hold(ctx, id.Canister)
+	var r *Reject
+	switch {
+	case err == nil:
+		return c.unlock, nil
+	case errors.As(err, &r) && r.ErrorCode == CodeCanisterNotFound:
+		return nothing, nil // nor is its snapshot
+	}
+	return nil, err
 }
 
 func (s *Service) loadChecked(ctx context.Context, c *canister, st *state, info engine.SnapshotInfo, by Caller) error {
@@ -91,7 +136,7 @@ func (s *Service) loadChecked(ctx context.Context, c *canister, st *state, info 
 	defer snap.Close()
 	d := snap.Detail()
 	uploaded := d.Metadata.Source == manifest.SourceUploaded
-	m, err := s.compile(ctx, snap, info)
+	m, err := s.compile(ctx, snap)
 	if err != nil {
 		return storage(err)
 	}
@@ -106,6 +151,9 @@ func (s *Service) loadChecked(ctx context.Context, c *canister, st *state, info 
 	after := usage{log: u.log, snapshots: u.snapshots, custom: m.CustomSections, globals: globalBytes(d.Metadata.Globals)}
 	for _, r := range d.Sections {
 		after.add(r.Section, r.Size)
+	}
+	if most := s.heapLimit(m.Wasm64); uploaded && after.wasm > most {
+		return invalid("Snapshot %s is inconsistent: it has %d bytes of main memory, and its module at most %d.", snapText(info.ID), after.wasm, most)
 	}
 	next := st.clone()
 	next.use(m)
@@ -160,10 +208,7 @@ func sameGlobals(values []Global, types []GlobalType) bool {
 // stay out, so that the hook looks at the memory anew; those of an uploaded one
 // come in where it has them.
 func (s *Service) restoreHook(next *state, meta engine.Metadata, m *Module, wasmMemory uint64, uploaded bool, id engine.SnapshotID) error {
-	limit := s.cfg.Limits.WasmMemory
-	if m.Wasm64 {
-		limit = s.cfg.Limits.WasmMemory64
-	}
+	limit := s.heapLimit(m.Wasm64)
 	low := next.lowMemory(wasmMemory, limit)
 	if !uploaded {
 		next.hook = manifest.HookConditionNotSatisfied

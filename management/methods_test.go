@@ -11,8 +11,11 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"github.com/snapstore/snapstore/engine"
+	"github.com/snapstore/snapstore/internal/seglog"
+	"github.com/snapstore/snapstore/internal/testkit"
 	"github.com/snapstore/snapstore/management/candid"
 	"github.com/snapstore/snapstore/manifest"
 )
@@ -494,6 +497,299 @@ func TestParseImports(t *testing.T) {
 	for i := range wasm {
 		if m, err := ParseModule(wasm[:i]); i > 8 && m == nil && err == nil {
 			t.Fatal("neither a module nor an error")
+		}
+	}
+}
+
+// A chunk that is refused leaves nothing behind, whatever it says.
+func TestRefusedChunksLeaveNothing(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.empty()
+	w.chunk(id, []byte("kept"))
+	for i := range 5 {
+		big := append(make([]byte, 1<<20), byte(i))
+		w.fails(CodeCanisterContractViolation, alice, "upload_chunk", UploadChunkArgs{CanisterID: id.Bytes(), Chunk: big})
+	}
+	w.fund(id, Cycles{})
+	for i := range 5 {
+		w.fails(CodeInsufficientCyclesMemoryGrow, alice, "upload_chunk", UploadChunkArgs{CanisterID: id.Bytes(), Chunk: []byte{byte(i)}})
+	}
+	equal(w, "sections", len(w.s.lookup(id).live.Sections()), 1)
+}
+
+// No ingress message of a stranger gets in for a canister's snapshots, by no
+// name of a method.
+func TestAdmitByEveryName(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.user()
+	for _, m := range Methods() {
+		if !strings.Contains(m, "snapshot") {
+			continue
+		}
+		arg := w.arg(only(id))
+		var r *Reject
+		errors.As(w.s.Admit(bob, m, arg), &r)
+		w.rejected(r, CodeCanisterInvalidController, m)
+		for _, by := range []Caller{alice, viaCanister(bob)} {
+			if err := w.s.Admit(by, m, arg); err != nil {
+				t.Errorf("%s: %v", m, err)
+			}
+		}
+	}
+}
+
+// Who says what is kept may ask the Service, and a canister that is deleted
+// meanwhile does not keep the others.
+func TestKeepAsks(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	ids := []engine.CanisterID{w.user(), w.user(), w.user()}
+	w.do(alice, "stop_canister", only(ids[1]))
+	done := make(chan error, 1)
+	go func() {
+		done <- w.s.Keep(w.ctx, func(id engine.CanisterID) bool {
+			if id == ids[1] {
+				if err := w.s.DeleteCanister(w.ctx, alice, only(id)); err != nil {
+					t.Error(err)
+				}
+			}
+			return id == ids[2]
+		})
+	}()
+	select {
+	case err := <-done:
+		if err != nil {
+			t.Error(err)
+		}
+	case <-time.After(time.Minute):
+		t.Fatal("Keep waits for itself")
+	}
+	equal(w, "canisters", len(w.s.Canisters()), 1)
+	w.check()
+}
+
+// What modules say of themselves is kept, so none may say much.
+func TestModuleWithTooMuch(t *testing.T) {
+	t.Parallel()
+	many := make([]GlobalType, maxGlobals+1)
+	for i := range many {
+		many[i].Kind = manifest.GlobalI32
+	}
+	if _, err := ParseModule(module{globals: many[1:]}.wasm("x")); err != nil {
+		t.Error(err)
+	}
+	if _, err := ParseModule(module{globals: many}.wasm("x")); err == nil {
+		t.Errorf("a module has %d globals", len(many))
+	}
+	start := []byte("\x00asm\x01\x00\x00\x00")
+	global, custom := []byte{6, 6, 1, 0x7f, 0, 0x41, 0, 0x0b}, []byte{0, 3, 1, 'x', 7}
+	if _, err := ParseModule(slices.Concat(start, global, global)); err == nil {
+		t.Error("a module has its globals twice")
+	}
+	if _, err := ParseModule(slices.Concat(start, custom, global, custom)); err != nil {
+		t.Error(err)
+	}
+}
+
+// A module that is small only as long as it is packed is too large.
+func TestPackedModule(t *testing.T) {
+	if testing.Short() {
+		t.Skip("unpacks 100 MiB")
+	}
+	var packed bytes.Buffer
+	z, err := gzip.NewWriterLevel(&packed, gzip.BestSpeed)
+	if err != nil {
+		t.Fatal(err)
+	}
+	zeros := make([]byte, 1<<20)
+	for range 101 {
+		if _, err := z.Write(zeros); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if err := z.Close(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := ParseModule(packed.Bytes()); err == nil || !strings.Contains(err.Error(), "more than") {
+		t.Errorf("%d bytes that unpack to 101 MiB: %v", packed.Len(), err)
+	}
+}
+
+// 32-bit code can not have the memory that its canister could have with 64-bit
+// code, for which the upload was begun.
+func TestUploadTooLargeForItsModule(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.empty()
+	w.install(id, module{pages: 1, wasm64: true}.wasm("64"))
+	small, large := module{pages: 1}.wasm("32"), module{pages: 1, wasm64: true}.wasm("64 again")
+	snap := w.begin(declare(id, uint64(len(small)), 4<<30+1<<16, 0))
+	w.upload(id, snap, toModule(0), small)
+	w.fails(CodeInvalidManagementPayload, alice, "load_canister_snapshot", loadArgs(id, snap), "inconsistent")
+	snap = w.begin(declare(id, uint64(len(large)), 4<<30+1<<16, 0))
+	w.upload(id, snap, toModule(0), large)
+	w.load(id, snap)
+}
+
+// The typed methods refuse what no message can say, and the record of a
+// canister would not hold.
+func TestTypedSettings(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.user()
+	long := []candid.Principal{alice.Principal, make([]byte, 30)}
+	vars := []EnvironmentVariable{{"name", "\xff"}}
+	before := w.status(id)
+	for _, set := range []CanisterSettings{
+		{Controllers: &long},
+		{LogVisibility: &VisibilityVariant{AllowedViewers: &long}},
+		{SnapshotVisibility: &VisibilityVariant{AllowedViewers: &long}},
+		{StatusVisibility: &VisibilityVariant{AllowedViewers: &long}},
+		{EnvironmentVariables: &vars},
+	} {
+		var r *Reject
+		errors.As(w.s.UpdateSettings(w.ctx, alice, UpdateSettingsArgs{CanisterID: id.Bytes(), Settings: set}), &r)
+		w.rejected(r, CodeInvalidManagementPayload, "update_settings")
+	}
+	equal(w, "version", w.status(id).Version, before.Version)
+}
+
+// A canister whose live state can not be read is served like others, as far as
+// it goes: it can load a snapshot, which is the way out. Others do not notice.
+func TestLiveStateThatCanNotBeRead(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id, other := w.user(), w.user()
+	w.write(id, engine.WasmMemory, 3, "then")
+	snap := w.take(id).ID
+	w.write(id, engine.WasmMemory, 3, "now!")
+	if err := w.s.Flush(w.ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	info, err := w.s.lookup(id).live.Info()
+	if err != nil {
+		t.Fatal(err)
+	}
+	at, ok, err := w.e.Entry(info.HeadRoot)
+	for err == nil && !ok {
+		time.Sleep(time.Millisecond) // until it is applied
+		at, ok, err = w.e.Entry(info.HeadRoot)
+	}
+	if err != nil || w.e.Close() != nil {
+		t.Fatal(err)
+	}
+	name := "store/log/" + seglog.SegmentID(at.Segment).String() + ".seg"
+	if err := w.disk.Edit(name, func(p []byte) { p[int(at.Offset)+int(at.Length)-5] ^= 8 }); err != nil {
+		t.Fatal(err)
+	}
+	w.fs = w.disk.Mount()
+	w.open()
+	if r := w.try("take_canister_snapshot", takeArgs(other)); r != nil {
+		t.Error(r)
+	}
+	r := w.try("take_canister_snapshot", takeArgs(id))
+	if w.rejected(r, CodeStorage, "a take"); !errors.Is(r.Err, engine.ErrCorrupt) {
+		t.Error(r.Err)
+	}
+	if r := w.try("load_canister_snapshot", loadArgs(id, snap)); r != nil {
+		t.Fatal(r)
+	}
+	w.holds(id, engine.WasmMemory, 3, "then")
+	w.take(id)
+}
+
+// What a crash left to do on one canister, and can not be done yet, keeps
+// nobody else from being served; the next call on that canister does it.
+func TestNewWithoutADisk(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id, other := w.user(), w.user()
+	c := w.s.lookup(id)
+	st := c.state().clone()
+	st.forget()
+	st.pending = pendingUninstall
+	if err := w.s.commit(w.ctx, c, st); err != nil || w.e.Close() != nil {
+		t.Fatal(err)
+	}
+	w.fs = w.disk.Mount()
+	var err error
+	if w.e, err = engine.Open("store", w.options()); err != nil {
+		t.Fatal(err)
+	}
+	w.fs.Inject(&testkit.Fault{Kind: testkit.OpWrite | testkit.OpSync, Times: 1})
+	if w.s, err = New(w.ctx, w.e, w.h, &w.cfg); err != nil {
+		t.Fatal(err)
+	}
+	w.fs.Inject()
+	equal(w, "memory", w.s.Ledger().Allocated > w.refresh(other).Allocated, true)
+	w.refresh(id)
+	w.check()
+	equal(w, "module", w.mem(id, engine.WasmModule).Size(), 0)
+	w.reopen()
+	w.check()
+}
+
+// What the store could not do is not the canister's to pay.
+func TestFailingDiskIsFree(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.user()
+	w.write(id, engine.WasmMemory, 3, "then")
+	snap, up := w.take(id).ID, w.begin(declare(id, 8192, 0, 0))
+	w.upload(id, up, toModule(0), []byte(strings.Repeat("x", 8192)))
+	if err := w.s.Flush(w.ctx, id); err != nil {
+		t.Fatal(err)
+	}
+	w.reopen() // so that nothing is in a cache
+	before := w.balance(id)
+	w.fs.Inject(&testkit.Fault{Kind: testkit.OpRead})
+	for _, c := range []struct {
+		method string
+		arg    any
+	}{
+		{"read_canister_snapshot_data", readArgs(id, snap, wasmAt(0, 10))},
+		{"upload_canister_snapshot_data", writeArgs(id, up, toModule(5), []byte("data"))},
+	} {
+		w.rejected(w.try(c.method, c.arg), CodeStorage, c.method)
+		equal(w, "balance after "+c.method, w.balance(id), before)
+	}
+	w.fs.Inject()
+	w.check()
+}
+
+// A write that the disk does not let reach its end has not begun: the pages
+// that it covers in part are read before any is written.
+func TestWriteOfAnUploadIsWhole(t *testing.T) {
+	t.Parallel()
+	w := newWorld(t, nil)
+	id := w.user()
+	old, fresh := strings.Repeat("x", 3*4096), strings.Repeat("y", 2*4096+90)
+	snap := w.begin(declare(id, 3*4096, 0, 0))
+	w.upload(id, snap, toModule(0), []byte(old))
+	// Two pages that are not written together, so that they are read apart.
+	for i := range 3 {
+		w.upload(id, snap, toModule(uint64(i)*4096), []byte{byte('a' + i)})
+		if err := w.s.Flush(w.ctx, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	before := w.read(id, snap, moduleAt(0, 3*4096))
+	for after := 0; ; after++ {
+		w.reopen() // so that nothing is in a cache
+		w.fs.Inject(&testkit.Fault{Kind: testkit.OpRead, After: after})
+		r := w.try("upload_canister_snapshot_data", writeArgs(id, snap, toModule(5), []byte(fresh)))
+		w.fs.Inject()
+		if r == nil {
+			if after == 0 {
+				t.Error("nothing was read")
+			}
+			break
+		}
+		w.rejected(r, CodeStorage, "a write")
+		if got := w.read(id, snap, moduleAt(0, 3*4096)); !bytes.Equal(got, before) {
+			t.Fatalf("a write that failed at read %d wrote something", after)
 		}
 	}
 }

@@ -45,20 +45,18 @@ func (mc *moduleCache) put(r engine.SectionRoot, m *compiled) {
 
 // compile describes the module of a snapshot; of an upload that can still
 // change, what was written to it so far.
-func (s *Service) compile(ctx context.Context, snap *engine.Snapshot, info engine.SnapshotInfo) (*compiled, error) {
+func (s *Service) compile(ctx context.Context, snap *engine.Snapshot) (*compiled, error) {
+	mutable := snap.Info().Mutable
 	for _, r := range snap.Sections() {
 		if r.Section != engine.WasmModule {
 			continue
 		}
-		if m := s.modules.get(r); m != nil && !info.Mutable {
+		if m := s.modules.get(r); m != nil && !mutable {
 			return m, nil
 		}
-		src, size, err := s.reader(ctx, info, r.Section)
+		src, size, err := s.reader(ctx, snap, r.Section)
 		if err != nil {
 			return nil, err
-		}
-		if c, ok := src.(io.Closer); ok {
-			defer c.Close()
 		}
 		wasm, err := io.ReadAll(io.NewSectionReader(src, 0, int64(size)))
 		if err != nil {
@@ -69,7 +67,7 @@ func (s *Service) compile(ctx context.Context, snap *engine.Snapshot, info engin
 			return nil, invalidWasm(err)
 		}
 		out := &compiled{m, hashOf(wasm)}
-		if !info.Mutable {
+		if !mutable {
 			s.modules.put(r, out)
 		}
 		return out, nil

@@ -2,6 +2,7 @@ package management
 
 import (
 	"context"
+	"errors"
 	"io"
 	"math"
 	"math/big"
@@ -109,22 +110,31 @@ func (s *Service) readPart(ctx context.Context, c *canister, st *state, info eng
 	}
 	p := s.prices()
 	instructions := addBytes(s.cfg.Fees.SnapshotDataBaseline, size)
-	if err := s.charge(c, st, p.execution(instructions, false)); err != nil {
-		return nil, err
-	}
-	if part == nil {
-		hash := kind.WasmChunk.Hash
-		if len(hash) != 32 {
-			return nil, chunkStoreError("a hash has 32 bytes, not %d", len(hash))
+	var out []byte
+	err := s.charge(c, st, p.execution(instructions, false), func() (err error) {
+		if part == nil {
+			hash := kind.WasmChunk.Hash
+			if len(hash) != 32 {
+				return chunkStoreError("a hash has 32 bytes, not %d", len(hash))
+			}
+			sec = engine.WasmChunk([32]byte(hash))
 		}
-		sec = engine.WasmChunk([32]byte(hash))
-	}
-	r, length, err := s.reader(ctx, info, sec)
+		out, err = s.readNow(ctx, info.ID, sec, part, name)
+		return err
+	})
+	return out, err
+}
+
+// readNow reads a part of a section, or all of a chunk.
+func (s *Service) readNow(ctx context.Context, id engine.SnapshotID, sec engine.Section, part *Slice, name string) ([]byte, error) {
+	snap, err := s.e.Snapshot(ctx, id)
 	if err != nil {
 		return nil, storage(err)
 	}
-	if c, ok := r.(io.Closer); ok {
-		defer c.Close()
+	defer snap.Close()
+	r, length, err := s.reader(ctx, snap, sec)
+	if err != nil {
+		return nil, storage(err)
 	}
 	if part == nil {
 		if length == 0 {
@@ -145,8 +155,10 @@ func (s *Service) readPart(ctx context.Context, c *canister, st *state, info eng
 }
 
 // charge takes a fee that does not depend on memory out of the canister's
-// balance, above what it must keep. It is durable with the next change.
-func (s *Service) charge(c *canister, st *state, fee Cycles) error {
+// balance, above what it must keep, for what f does, also when f refuses what
+// the caller asked for; but not for what the store could not do. The fee is
+// durable with the next change.
+func (s *Service) charge(c *canister, st *state, fee Cycles, f func() error) error {
 	u, err := s.usageOf(c, st)
 	if err != nil {
 		return storage(err)
@@ -154,45 +166,33 @@ func (s *Service) charge(c *canister, st *state, fee Cycles) error {
 	if need := s.prices().freezing(st, u.total()).Add(fee); !fee.IsZero() && st.balance.Less(need) {
 		return outOfCycles(c.id)(need.Sub(st.balance))
 	}
-	if fee.IsZero() {
-		return nil
+	err = f()
+	var r *Reject
+	if fee.IsZero() || errors.As(err, &r) && r.Err != nil {
+		return err
 	}
 	next := st.clone()
 	next.balance = next.balance.Sub(fee)
 	s.publish(c, next, fee)
-	return nil
+	return err
 }
 
-// pinned reads a section of a snapshot and lets the snapshot go on Close.
-type pinned struct {
-	io.ReaderAt
-	io.Closer
-}
-
-// reader opens a section of a snapshot with its length; one that is not there
-// has none. An upload shows what was written to it, durable or not.
-func (s *Service) reader(ctx context.Context, info engine.SnapshotInfo, sec engine.Section) (io.ReaderAt, uint64, error) {
-	snap, err := s.e.Snapshot(ctx, info.ID)
-	if err != nil {
-		return nil, 0, err
-	}
+// reader opens a section of a snapshot, for as long as the snapshot is open,
+// with its length; one that is not there has none. An upload shows what was
+// written to it, durable or not.
+func (s *Service) reader(ctx context.Context, snap *engine.Snapshot, sec engine.Section) (io.ReaderAt, uint64, error) {
 	for _, r := range snap.Sections() {
 		if r.Section != sec {
 			continue
 		}
-		if info.Mutable {
-			snap.Close()
+		if info := snap.Info(); info.Mutable {
 			u, err := s.lookup(info.ID.Canister).live.OpenUpload(ctx, info.ID)
 			return uploadReader{u, sec}, r.Size, err
 		}
 		out, err := snap.Section(sec)
-		if err != nil {
-			snap.Close()
-			return nil, 0, err
-		}
-		return pinned{out, snap}, r.Size, nil
+		return out, r.Size, err
 	}
-	return nil, 0, snap.Close()
+	return nil, 0, nil
 }
 
 type uploadReader struct {

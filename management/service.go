@@ -34,6 +34,10 @@ type Service struct {
 
 	mu    sync.Mutex
 	table map[engine.CanisterID]*canister
+	// creating counts canisters that are on their way into the table, adopting
+	// names those that Adopt brings.
+	creating int
+	adopting map[engine.CanisterID]bool
 	// allocated is the sum of what canisters have of the subnet's memory, with
 	// what changes under way hold.
 	allocated uint64
@@ -68,8 +72,8 @@ func (c *canister) state() *state { return c.st.Load() }
 
 // New makes a Service for an engine, with the canisters in it that have a
 // state of this package; Adopt takes in others. A nil host is a DefaultHost, a
-// nil cfg all defaults. It finishes what a crash left half done. The engine
-// stays the caller's to close, after the last call.
+// nil cfg all defaults. It finishes what a crash left half done, as far as the
+// disk lets it. The engine stays the caller's to close, after the last call.
 func New(ctx context.Context, e *engine.Engine, host Host, cfg *Config) (*Service, error) {
 	if err := cfg.Validate(); err != nil {
 		return nil, fmt.Errorf("management: %w", err)
@@ -77,9 +81,10 @@ func New(ctx context.Context, e *engine.Engine, host Host, cfg *Config) (*Servic
 	if host == nil {
 		host = new(DefaultHost)
 	}
-	s := &Service{e: e, host: host, cfg: cfg.withDefaults(), table: map[engine.CanisterID]*canister{}}
+	s := &Service{e: e, host: host, cfg: cfg.withDefaults(), table: map[engine.CanisterID]*canister{}, adopting: map[engine.CanisterID]bool{}}
 	for info, err := range e.Canisters() {
-		if err != nil {
+		// One whose live state can not be read opens, to load a snapshot.
+		if err != nil && (info.HostBytes == 0 || !errors.Is(err, engine.ErrCorrupt)) {
 			return nil, fmt.Errorf("management: %w", err)
 		}
 		if info.Damaged || info.HostBytes == 0 {
@@ -108,7 +113,8 @@ func (s *Service) open(ctx context.Context, id engine.CanisterID) error {
 	}
 	c := s.enter(id, live, st, st.balance.Add(st.reserved))
 	defer c.unlock()
-	if err := s.settle(ctx, c); err != nil {
+	// What can not be finished now is finished by the next call, or refuses it.
+	if err := s.settle(ctx, c); err != nil && ctx.Err() != nil {
 		return err
 	}
 	return s.account(c)
@@ -129,9 +135,20 @@ func (s *Service) enter(id engine.CanisterID, live *engine.Canister, st *state, 
 // Adopt takes in a canister of the engine that has no state here yet, with the
 // default settings, no cycles, and the controllers given.
 func (s *Service) Adopt(ctx context.Context, id engine.CanisterID, controllers ...[]byte) error {
-	if s.lookup(id) != nil {
+	s.mu.Lock()
+	taken := s.table[id] != nil || s.adopting[id]
+	if !taken {
+		s.adopting[id] = true
+	}
+	s.mu.Unlock()
+	if taken {
 		return fmt.Errorf("management: canister %s has a state: %w", id, engine.ErrExists)
 	}
+	defer func() {
+		s.mu.Lock()
+		delete(s.adopting, id)
+		s.mu.Unlock()
+	}()
 	live, err := s.e.Canister(id)
 	if err != nil {
 		return err
@@ -214,23 +231,11 @@ func (s *Service) with(ctx context.Context, p []byte, f func(c *canister, st *st
 	if err != nil {
 		return err
 	}
-	c := s.lookup(id)
-	if c == nil {
-		return notFound(id)
-	}
-	if err := c.lock(ctx); err != nil {
-		return storage(err)
+	c, err := s.hold(ctx, id)
+	if err != nil {
+		return err
 	}
 	defer c.unlock()
-	if c.gone {
-		return notFound(id)
-	}
-	if err := s.settle(ctx, c); err != nil {
-		return storage(err)
-	}
-	if err := s.account(c); err != nil {
-		return storage(err)
-	}
 	err = f(c, c.state())
 	if !c.gone {
 		if aerr := s.account(c); err == nil && aerr != nil {
@@ -238,6 +243,29 @@ func (s *Service) with(ctx context.Context, p []byte, f func(c *canister, st *st
 		}
 	}
 	return err
+}
+
+// hold waits for a canister, and does what earlier calls left to do. No other
+// call on it is under way until it is unlocked.
+func (s *Service) hold(ctx context.Context, id engine.CanisterID) (*canister, error) {
+	c := s.lookup(id)
+	if c == nil {
+		return nil, notFound(id)
+	}
+	if err := c.lock(ctx); err != nil {
+		return nil, storage(err)
+	}
+	err := error(notFound(id))
+	if !c.gone {
+		if err = s.settle(ctx, c); err == nil {
+			err = s.account(c)
+		}
+	}
+	if err != nil {
+		c.unlock()
+		return nil, storage(err)
+	}
+	return c, nil
 }
 
 // account makes the ledger say what the canister has of the subnet's memory.

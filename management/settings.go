@@ -6,6 +6,7 @@ import (
 	"math"
 	"slices"
 	"strings"
+	"unicode/utf8"
 
 	"github.com/snapstore/snapstore/management/candid"
 	"github.com/snapstore/snapstore/manifest"
@@ -52,10 +53,7 @@ func (s *Service) UpdateSettings(ctx context.Context, by Caller, a UpdateSetting
 
 // watchMemory moves the hook on when the condition for it came or went.
 func (s *Service) watchMemory(st *state, wasmMemory uint64) {
-	limit := s.cfg.Limits.WasmMemory
-	if st.wasm64 {
-		limit = s.cfg.Limits.WasmMemory64
-	}
+	limit := s.heapLimit(st.wasm64)
 	switch low := st.lowMemory(wasmMemory, limit); {
 	case !low:
 		st.hook = manifest.HookConditionNotSatisfied
@@ -71,6 +69,9 @@ func (s *Service) apply(next *state, a *CanisterSettings) error {
 	if a.Controllers != nil {
 		if len(*a.Controllers) > l.Controllers {
 			return invalid("Error decoding candid: %d controllers, at most %d", len(*a.Controllers), l.Controllers)
+		}
+		if err := fitting(*a.Controllers); err != nil {
+			return err
 		}
 		set.controllers = nil
 		for _, p := range *a.Controllers {
@@ -129,10 +130,26 @@ func (s *Service) apply(next *state, a *CanisterSettings) error {
 		if f.v.AllowedViewers != nil && len(*f.v.AllowedViewers) > l.Viewers {
 			return invalid("Error decoding candid: %d viewers, at most %d", len(*f.v.AllowedViewers), l.Viewers)
 		}
+		if f.v.AllowedViewers != nil {
+			if err := fitting(*f.v.AllowedViewers); err != nil {
+				return err
+			}
+		}
 		*f.to = visibilityOf(*f.v)
 	}
 	if a.EnvironmentVariables != nil {
 		return s.applyEnvironment(set, *a.EnvironmentVariables)
+	}
+	return nil
+}
+
+// fitting refuses principals that no message can have: those of a typed call
+// were not decoded.
+func fitting(list []candid.Principal) error {
+	for _, p := range list {
+		if len(p) > candid.MaxPrincipal {
+			return invalid("Error decoding candid: a principal of %d bytes, at most %d", len(p), candid.MaxPrincipal)
+		}
 	}
 	return nil
 }
@@ -148,6 +165,8 @@ func (s *Service) applyEnvironment(set *settings, vars []EnvironmentVariable) er
 		switch {
 		case len(v.Name) > l.EnvironmentText || len(v.Value) > l.EnvironmentText:
 			return invalid("Error decoding candid: an environment variable of more than %d bytes", l.EnvironmentText)
+		case !utf8.ValidString(v.Name) || !utf8.ValidString(v.Value):
+			return invalid("Error decoding candid: an environment variable that is not UTF-8")
 		case seen[v.Name]:
 			return invalid("Duplicate environment variables are not allowed: %q", v.Name)
 		}

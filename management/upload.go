@@ -69,10 +69,7 @@ func (s *Service) UploadCanisterSnapshotMetadata(ctx context.Context, by Caller,
 // declared checks what an upload declares.
 func (s *Service) declared(st *state, a *UploadCanisterSnapshotMetadataArgs) (engine.Metadata, error) {
 	l := &s.cfg.Limits
-	heap := l.WasmMemory
-	if st.wasm64 {
-		heap = l.WasmMemory64
-	}
+	heap := s.heapLimit(st.wasm64)
 	meta := engine.Metadata{
 		CanisterVersion: st.version, CertifiedData: a.CertifiedData,
 		GlobalTimer: timerOf(a.GlobalTimer), HookStatus: hookOf(a.OnLowWasmMemoryHookStatus),
@@ -158,11 +155,16 @@ func (s *Service) uploadPart(ctx context.Context, c *canister, st *state, info e
 		return invalid("Error decoding candid: no kind of data is chosen")
 	}
 	size := uint64(len(a.Chunk))
-	if err := s.charge(c, st, s.prices().execution(size, false)); err != nil {
-		return err
-	}
+	return s.charge(c, st, s.prices().execution(size, false), func() error {
+		return s.writeNow(ctx, c, info.ID, sec, at.Offset, a.Chunk, name)
+	})
+}
+
+// writeNow writes a part of a section of an upload.
+func (s *Service) writeNow(ctx context.Context, c *canister, id engine.SnapshotID, sec engine.Section, off uint64, data []byte, name string) error {
+	size := uint64(len(data))
 	var length uint64
-	snap, err := s.e.Snapshot(ctx, info.ID)
+	snap, err := s.e.Snapshot(ctx, id)
 	if err != nil {
 		return storage(err)
 	}
@@ -172,17 +174,24 @@ func (s *Service) uploadPart(ctx context.Context, c *canister, st *state, info e
 		}
 	}
 	snap.Close()
-	if end := addBytes(at.Offset, size); end > length || end == math.MaxUint64 {
-		return invalid("Invalid subslice into %s: offset: %d, size: %d", name, at.Offset, size)
+	if end := addBytes(off, size); end > length || end == math.MaxUint64 {
+		return invalid("Invalid subslice into %s: offset: %d, size: %d", name, off, size)
 	}
 	if size == 0 {
 		return nil
 	}
-	u, err := c.live.OpenUpload(ctx, info.ID)
+	u, err := c.live.OpenUpload(ctx, id)
 	if err != nil {
 		return storage(err)
 	}
-	if _, err := u.WriteAt(sec, a.Chunk, int64(at.Offset)); err != nil {
+	// A page that is written in part is read first. That can only be the first or
+	// the last: a write must not stop half way because the last can not be read.
+	if (off+size)%engine.PageSize != 0 {
+		if _, err := u.ReadAt(sec, make([]byte, 1), int64(off+size-1)); err != nil {
+			return storage(err)
+		}
+	}
+	if _, err := u.WriteAt(sec, data, int64(off)); err != nil {
 		return storage(err)
 	}
 	s.delta(c, size)
@@ -234,10 +243,7 @@ func (s *Service) uploadChunkNow(ctx context.Context, c *canister, st *state, in
 
 // chargedError charges for a call and refuses it.
 func (s *Service) chargedError(c *canister, st *state, fee Cycles, r *Reject) error {
-	if err := s.charge(c, st, fee); err != nil {
-		return err
-	}
-	return r
+	return s.charge(c, st, fee, func() error { return r })
 }
 
 // chunkIn tells whether a snapshot has a chunk, and how many it has.

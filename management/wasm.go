@@ -10,10 +10,11 @@ import (
 	"github.com/snapstore/snapstore/manifest"
 )
 
-// What a module may be once it is decompressed, and how much of it is looked
-// at in lists.
+// What a module may be once it is decompressed, which is what it may be packed,
+// how many globals it may have, and how much of it is looked at in lists.
 const (
-	maxPlainModule = 512 << 20
+	maxPlainModule = 100 << 20
+	maxGlobals     = 1000
 	maxWasmItems   = 1_000_000
 	wasmPage       = 64 << 10
 	// instructionsPerByte stands for what compiling costs where no compiler
@@ -45,8 +46,13 @@ func ParseModule(wasm []byte) (*Module, error) {
 	}
 	m := &Module{Instructions: mulBytes(uint64(len(wasm)), instructionsPerByte)}
 	imported := uint64(0)
+	var seen [256]bool
 	for len(r.b) > 0 && r.err == nil {
 		id := r.byte()
+		if seen[id] && id != 0 {
+			return nil, fmt.Errorf("section %d: %w: it is there twice", id, errWasm)
+		}
+		seen[id] = true
 		body := wasmReader{b: r.take(r.u32())}
 		switch id {
 		case 0:
@@ -212,7 +218,12 @@ func (r *wasmReader) imports(m *Module) (globals uint64) {
 }
 
 func (r *wasmReader) globals(m *Module) {
-	for range r.count() {
+	n := r.count()
+	if n > maxGlobals {
+		r.fail()
+		return
+	}
+	for range n {
 		g := GlobalType{Kind: r.kind(), Mutable: r.byte() == 1}
 		r.constant()
 		if r.err != nil {
