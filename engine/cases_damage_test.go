@@ -428,3 +428,66 @@ func TestSecondOpen(t *testing.T) {
 	do(t, r, create(0), op(testkit.Kill), take(0))
 	check(t, r, drive.Rebuild)
 }
+
+// What a node names that could not be read when the index was built stays, until
+// an index is built that lacks nothing.
+func TestWhatADamagedNodeNamesStays(t *testing.T) {
+	disk := testkit.NewDisk()
+	o := &engine.Options{FS: disk.Mount(), Ballast: -1, NoBackground: true, NoCompression: true, SegmentSize: 1 << 20}
+	must0(engine.Create("store", o))
+	e := must(engine.Open("store", o))
+	defer func() { e.Close() }()
+	id := drive.Canister(0)
+	c := must(e.CreateCanister(bg, id))
+	m := must(c.Memory(engine.WasmMemory))
+	img := make([]byte, 300*4096)
+	fill := func(from int) {
+		for i := range 300 {
+			testkit.Content(from + i).Fill(img[i*4096:][:4096])
+		}
+		must(m.Assign(bg, bytes.NewReader(img), uint64(len(img)), nil))
+	}
+	fill(1000)
+	first := must(c.Take(bg, engine.TakeOptions{})).ID
+	fill(2000)
+	taken := must(c.Take(bg, engine.TakeOptions{}))
+	second := taken.ID
+	fill(3000)
+	must(c.Take(bg, engine.TakeOptions{}))
+	must0(e.FlushIndex())
+	en, ok, err := e.Entry(taken.Root)
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	must0(e.Close())
+	rot := func() {
+		must0(disk.Edit("store/log/"+seglog.SegmentID(en.Segment).String()+".seg", func(p []byte) { p[int(en.Offset)+int(en.Length)-5] ^= 8 }))
+	}
+	rot()
+	o.RebuildIndex = true
+	e = must(engine.Open("store", o))
+	must0(e.Delete(bg, first)) // what only it had dies, and might be what the second has
+	if r := must(e.GC(bg, engine.GCOptions{})); r.SegmentsDropped != 0 || r.SegmentsCleaned != 0 || r.HeldBytes == 0 {
+		t.Errorf("%+v", r)
+	}
+	must0(e.Close())
+	// The disk gives the right bytes again.
+	rot()
+	o.RebuildIndex = false
+	e = must(engine.Open("store", o))
+	if e.Stats().Rebuilt == "" {
+		t.Error("the index was not built anew")
+	}
+	s := must(e.Snapshot(bg, second))
+	got := make([]byte, len(img))
+	if _, err := must(s.Section(engine.WasmMemory)).ReadAt(got, 0); err != nil {
+		t.Error(err)
+	}
+	must0(s.Close())
+	if r := must(e.GC(bg, engine.GCOptions{})); r.HeldBytes != 0 || r.BytesReclaimed == 0 {
+		t.Errorf("%+v", r)
+	}
+	for p, err := range e.Verify(bg, engine.VerifyOptions{}) {
+		t.Errorf("%+v, %v", p, err)
+	}
+}

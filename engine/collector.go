@@ -43,6 +43,7 @@ func metrics() []metric {
 		gauge("gc_debt_bytes", "Garbage that cleaning could give back now.", func(s Stats) float64 { return float64(s.DebtBytes) }),
 		gauge("gc_pending_drops", "Deleted versions that wait for gc.", func(s Stats) float64 { return float64(s.PendingDrops) }),
 		gauge("gc_held_drops", "Deleted versions that readers hold.", func(s Stats) float64 { return float64(s.HeldDrops) }),
+		gauge("gc_held_bytes", "Bytes that gc keeps since something that could not be read may name them.", func(s Stats) float64 { return float64(s.GC.HeldBytes) }),
 		gauge("gc_halted", "1 when the index is not trusted and gc stands still until the next open.", func(s Stats) float64 {
 			if s.IndexUntrusted != "" {
 				return 1

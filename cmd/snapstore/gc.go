@@ -43,6 +43,7 @@ type gcResult struct {
 	BytesWritten     int64   `json:"bytes_written"`
 	PendingVersions  int     `json:"pending_versions"` // deleted, and not counted down yet
 	ReclaimableBytes int64   `json:"reclaimable_bytes"`
+	BytesHeld        int64   `json:"bytes_held"`
 	LogBytes         int64   `json:"log_bytes"`
 	LiveBytes        int64   `json:"live_bytes"`
 	DurationSeconds  seconds `json:"duration_seconds"`
@@ -54,11 +55,19 @@ func (r gcResult) text(w io.Writer) {
 	if r.DryRun {
 		fmt.Fprintf(w, "%s deleted and waiting; about %s could be given back; the log has %s, of which %s are in use\n",
 			plural(r.PendingVersions, "version"), ui.Bytes(uint64(max(r.ReclaimableBytes, 0))), ui.Bytes(uint64(max(r.LogBytes, 0))), ui.Bytes(uint64(max(r.LiveBytes, 0))))
+		r.held(w)
 		return
 	}
 	fmt.Fprintf(w, "gave back %s in %s: %s and %s destroyed; the log has %s, of which %s are in use\n",
 		ui.Bytes(uint64(max(r.BytesReclaimed, 0))), r.DurationSeconds, plural(int(r.VersionsDropped), "version"), plural(int(r.ChunksDestroyed), "chunk"),
 		ui.Bytes(uint64(max(r.LogBytes, 0))), ui.Bytes(uint64(max(r.LiveBytes, 0))))
+	r.held(w)
+}
+
+func (r gcResult) held(w io.Writer) {
+	if r.BytesHeld > 0 {
+		fmt.Fprintf(w, "%s stay, since what could not be read may name them: run \"snapstore verify\" to see what that is, and \"snapstore verify --repair\" to give it up\n", ui.Bytes(uint64(r.BytesHeld)))
+	}
 }
 
 func (o *gcOptions) run(ctx context.Context, a *app) error {
@@ -86,7 +95,7 @@ func collect(ctx context.Context, e *engine.Engine, o engine.GCOptions, progress
 		DryRun: o.DryRun, VersionsDropped: rep.VersionsDropped, ChunksDestroyed: rep.ChunksDestroyed,
 		SegmentsDropped: rep.SegmentsDropped, SegmentsCleaned: rep.SegmentsCleaned,
 		BytesReclaimed: rep.BytesReclaimed, BytesWritten: rep.BytesWritten,
-		PendingVersions: s.PendingDrops, ReclaimableBytes: s.DebtBytes, LogBytes: s.LogBytes, LiveBytes: s.LiveBytes,
+		PendingVersions: s.PendingDrops, ReclaimableBytes: s.DebtBytes, BytesHeld: rep.HeldBytes, LogBytes: s.LogBytes, LiveBytes: s.LiveBytes,
 		DurationSeconds: began(),
 	}, nil
 }
