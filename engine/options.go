@@ -211,7 +211,7 @@ func (o *Options) Validate() error {
 // String lists what is set, for logs and bug reports.
 func (o *Options) String() string {
 	c := o.withDefaults()
-	return fmt.Sprintf("snapshot-limit=%d canister-quota=%d store-quota=%d segment-size=%d dedup=%s compare-on-hit=%t codec=%s page-cache=%d node-cache=%d index-cache=%d memtable=%d max-debt=%d max-drops=%d debt-wait=%s clean-below=%.2f ballast=%d background=%t tracking=%s huge-pages=%t",
+	return fmt.Sprintf("snapshot-limit=%d canister-quota=%d store-quota=%d segment-size=%d dedup=%s compare-on-hit=%t codec=%s page-cache=%d node-cache=%d index-cache=%d memtable=%d max-debt=%d max-drops=%d debt-wait=%s clean-below=%.2f ballast=%d background=%t tracking=%s huge-pages=%t scrub-every=%s scrub-rate=%d",
 		c.SnapshotLimit, c.CanisterQuota, c.StoreQuota, c.SegmentSize, c.DedupDomain, c.CompareOnHit, c.Codec, c.PageCache, c.NodeCache, c.IndexCache, c.MemTable,
-		c.MaxDebt, c.MaxDrops, c.DebtWait, c.CleanBelow, c.Ballast, !c.NoBackground, c.Tracking, c.HugePages)
+		c.MaxDebt, c.MaxDrops, c.DebtWait, c.CleanBelow, c.Ballast, !c.NoBackground, c.Tracking, c.HugePages, c.ScrubEvery, c.ScrubRate)
 }
