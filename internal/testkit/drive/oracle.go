@@ -259,6 +259,10 @@ func (r *Run) compareLive(m *testkit.Model) error {
 
 func (r *Run) compareMemory(c *engine.Canister, want testkit.State) error {
 	if v := c.Metadata().CanisterVersion; v != want.Version {
+		// A state that can not be read has no metadata; its sections say why.
+		if _, err := c.Memory(engine.WasmMemory); err != nil {
+			return err
+		}
 		return fmt.Errorf("version %d, want %d", v, want.Version)
 	}
 	known := map[engine.Section]bool{}
