@@ -65,10 +65,10 @@ type Collector struct {
 	totals     totals
 
 	raws sync.Pool // *[]byte, a group decoded
-	// looked is when the background last looked at all there is, and again the
-	// timer for its next look; both are the background's own, under pass.
-	looked time.Time
-	again  *time.Timer
+	// nextLook is when the background may look at limbo next, and again the timer for
+	// that; both are the background's own, under pass.
+	nextLook time.Time
+	again    *time.Timer
 
 	// sizes is the last look at the segments, which costs too much for every
 	// operation; it may be a few moments old.
@@ -179,8 +179,20 @@ const stint = 2 * time.Millisecond
 
 // lookEvery is how often background work looks at limbo and segments. To find what
 // is in limbo it passes everything that was there since the last flush of the
-// index: every 20 ms that was 15 % of the work of small takes.
-const lookEvery = 200 * time.Millisecond
+// index: every 20 ms that was 15 % of the work of small takes. A look that takes
+// long is followed by lookRest times as much rest from looking.
+const (
+	lookEvery = 200 * time.Millisecond
+	lookRest  = 20
+)
+
+// lookAtLimbo is emptyLimbo in the background, and says when it may be next.
+func (g *Collector) lookAtLimbo(ctx context.Context) error {
+	began := time.Now()
+	err := g.emptyLimbo(ctx, false)
+	g.nextLook = time.Now().Add(max(lookEvery, lookRest*time.Since(began)))
+	return err
+}
 
 // later asks for a background pass after a while.
 func (g *Collector) later(d time.Duration) {
@@ -210,9 +222,9 @@ func (g *Collector) background(ctx context.Context) error {
 			}
 			more, dropped = worked, dropped || finished
 		}
-		if dropped && time.Since(g.looked) > lookEvery {
+		if dropped && time.Now().After(g.nextLook) {
 			// Versions may come as fast as they are dropped.
-			if err := g.emptyLimbo(ctx, false); err != nil {
+			if err := g.lookAtLimbo(ctx); err != nil {
 				return err
 			}
 		}
@@ -222,12 +234,11 @@ func (g *Collector) background(ctx context.Context) error {
 	}
 	// What follows looks at all of limbo and at every segment. Small operations
 	// come by the thousand a second, and change little there.
-	if left := lookEvery - time.Since(g.looked); left > 0 {
+	if left := time.Until(g.nextLook); left > 0 {
 		g.later(left)
 		return nil
 	}
-	defer func() { g.looked = time.Now() }()
-	if err := g.emptyLimbo(ctx, false); err != nil {
+	if err := g.lookAtLimbo(ctx); err != nil {
 		return err
 	}
 	if g.worthFlush() {
