@@ -58,6 +58,9 @@ func (e *Engine) commit(ctx context.Context, c *change, reserve bool) (seglog.Se
 		failpoint.At(failpoint.Commit, string(c.ent.id.Bytes()))
 	}
 	seq, err := e.log.Commit(ctx, req)
+	if reserve && errors.Is(err, seglog.ErrNoSpace) && !e.o.NoBackground && e.gc.Relieve(ctx) == nil {
+		seq, err = e.log.Commit(ctx, req)
+	}
 	if err != nil {
 		return fail(err)
 	}

@@ -50,6 +50,8 @@ type Collector struct {
 	tickets *Tickets
 
 	pass sync.Mutex // held by the pass that works
+	// relief is how many wait for room that the background may be using.
+	relief atomic.Int32
 	// abandoned are segments whose files are gone: what they held is lost, not
 	// just unread today. A pass that a person asked for says so.
 	abandoned map[seglog.SegmentID]bool
@@ -169,6 +171,21 @@ func (g *Collector) Tidy() error {
 	return g.releaseDead(context.Background(), false)
 }
 
+// Relieve is for a delete that finds no room, not even the reserve: cleaning in
+// the background may be using it for its copies. It lets that come to an end, and
+// drops every segment with nothing alive.
+func (g *Collector) Relieve(ctx context.Context) error {
+	g.relief.Add(1)
+	defer g.Kick()
+	defer g.relief.Add(-1)
+	g.pass.Lock()
+	defer g.pass.Unlock()
+	if g.life.Err() != nil {
+		return seglog.ErrClosed
+	}
+	return g.drain(ctx)
+}
+
 // pace is how long background work rests for each moment it worked. More rest
 // was measured to prolong gc without helping takes.
 const pace = 1
@@ -212,7 +229,7 @@ func (g *Collector) background(ctx context.Context) error {
 		case <-time.After(min(pace*time.Since(began), 100*time.Millisecond)):
 		}
 	}
-	for more := true; more; {
+	for more := true; more && g.relief.Load() == 0; {
 		began := time.Now()
 		dropped := false
 		for more && time.Since(began) < stint {
@@ -253,7 +270,7 @@ func (g *Collector) background(ctx context.Context) error {
 	tried := map[seglog.SegmentID]bool{}
 	var damaged []victim
 	var full error
-	for ctx.Err() == nil && full == nil {
+	for ctx.Err() == nil && full == nil && g.relief.Load() == 0 {
 		began := time.Now()
 		v, ok := first(g.victims(false), tried)
 		if !ok {
