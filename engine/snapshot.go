@@ -121,13 +121,27 @@ func (r *SectionReader) ReadAt(p []byte, off int64) (int, error) {
 		p, eof = p[:rest], io.EOF
 	}
 	n := 0
-	for chunkOfPages, err := range r.windows(context.Background(), uint64(off), uint64(len(p))) {
+	if off%PageSize == 0 {
+		// Whole pages go where they are wanted.
+		for whole := len(p) / PageSize * PageSize; n < whole; {
+			b := p[n:min(whole, n+verifyWindow*PageSize)]
+			if err := r.fill(context.Background(), (uint64(off)+uint64(n))/PageSize, b); err != nil {
+				return n, r.fault(err)
+			}
+			n += len(b)
+		}
+	}
+	for chunkOfPages, err := range r.windows(context.Background(), uint64(off)+uint64(n), uint64(len(p)-n)) {
 		if err != nil {
 			return n, err
 		}
 		n += copy(p[n:], chunkOfPages)
 	}
 	return n, eof
+}
+
+func (r *SectionReader) fault(err error) error {
+	return opError("read "+r.root.Section.String(), r.s.id.Canister, r.s.id, err)
 }
 
 // WriteTo implements io.WriterTo: it streams the section, each stored group
@@ -170,7 +184,7 @@ func (r *SectionReader) windows(ctx context.Context, off, length uint64) iter.Se
 			pages := min(uint64(len(buf)/PageSize), pagesOf(end)-first)
 			b := buf[:pages*PageSize]
 			if err := r.fill(ctx, first, b); err != nil {
-				yield(nil, opError("read "+r.root.Section.String(), r.s.id.Canister, r.s.id, err))
+				yield(nil, r.fault(err))
 				return
 			}
 			b = b[at-first*PageSize : min(uint64(len(b)), end-first*PageSize)]
@@ -192,17 +206,19 @@ func (r *SectionReader) fill(ctx context.Context, first uint64, b []byte) error 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	clear(b)
 	v := verifier{store: r.s.from, ctx: ctx, id: r.s.id}
-	n := uint64(len(b) / PageSize)
+	n, done := uint64(len(b)/PageSize), uint64(0)
 	for p, err := range manifest.Pages(ctx, r.s.from, r.root, first, first+n) {
 		if err != nil {
 			return locate(err, r.s.id.Canister, r.s.id, r.root.Section, p.Index)
 		}
 		i := p.Index - first
+		clear(b[done*PageSize : i*PageSize]) // what is not listed is zeros
+		done = i + 1
 		v.refs = append(v.refs, chunk.PageRef{ID: p.ID, Dst: b[i*PageSize : (i+1)*PageSize]})
 		v.where = append(v.where, PageDiff{Section: r.root.Section, Page: p.Index, B: p.ID})
 	}
+	clear(b[done*PageSize:])
 	return v.flush()
 }
 
