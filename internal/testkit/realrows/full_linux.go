@@ -10,6 +10,7 @@ import (
 	"os"
 	"path/filepath"
 	"syscall"
+	"time"
 
 	"github.com/snapstore/snapstore/engine"
 	"github.com/snapstore/snapstore/internal/testkit/drive"
@@ -255,7 +256,13 @@ func (a *album) fillOnce(ctx context.Context, d *device, t *matrix.Tally) error 
 	if err := os.Remove(pad); err != nil {
 		return err
 	}
-	return a.take(ctx)
+	// Takes are refused until the index could be written: it is tried again before
+	// long.
+	for began := time.Now(); ; time.Sleep(10 * time.Millisecond) {
+		if err := a.take(ctx); !errors.Is(err, engine.ErrNoSpace) || time.Since(began) > patience {
+			return err
+		}
+	}
 }
 
 // padTo writes until nothing more goes in.
