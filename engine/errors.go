@@ -138,8 +138,6 @@ func hint(err error) string {
 		return "open the store again: the index is built anew from the log"
 	case errors.Is(err, ErrLost):
 		return "put the damaged files back from a copy; \"snapstore verify --repair\" opens what is left, which may be older than what was acknowledged"
-	case errors.Is(err, ErrIndex):
-		return "close the store and open it again: the index is built anew, and nothing is lost by that"
 	case errors.Is(err, ErrCorrupt), errors.Is(err, ErrDamaged):
 		return "run verify to see what else is damaged"
 	}

@@ -29,12 +29,10 @@ func (g *Collector) victims(asked bool) []victim {
 	if asked || g.log.Short() {
 		durable = applied
 	}
-	// Where a record is damaged the batches around it are the evidence: without
-	// them a rebuild would take an older record for the newest.
-	evidence := len(g.counter.Damaged()) > 0
+	stays := g.stays()
 	var out, small []victim
 	for _, s := range segments {
-		if evidence && s.Stream == seglog.StreamCommit || s.ID < g.counter.Partial() {
+		if stays(s) {
 			continue
 		}
 		if !s.Sealed || s.Busy || uint64(s.LastSeq) >= durable && s.LastSeq != 0 {
@@ -57,6 +55,16 @@ func (g *Collector) victims(asked bool) []victim {
 	return out
 }
 
+// stays says which segments do not go whatever is alive in them. Where a record
+// is damaged the batches around it are the evidence: without them a rebuild would
+// take an older record for the newest. For the rest see Counter.Partial.
+func (g *Collector) stays() func(seglog.SegmentInfo) bool {
+	evidence, below := len(g.counter.Damaged()) > 0, g.counter.Partial()
+	return func(s seglog.SegmentInfo) bool {
+		return evidence && s.Stream == seglog.StreamCommit || s.ID < below
+	}
+}
+
 // observe looks at segments, at the watermark, and at how much is alive, in this
 // order. What a batch stored becomes alive when it is applied, and a spill lets
 // its segments go only then. So a sealed segment that nobody holds, and whose
@@ -73,11 +81,11 @@ func (g *Collector) observe() (segments []seglog.SegmentInfo, applied uint64, li
 // to segments of its own kind, so what it has rewritten is not among them.
 func (g *Collector) fresh() (out []victim) {
 	segments, applied, live := g.observe()
-	evidence := len(g.counter.Damaged()) > 0
+	stays := g.stays()
 	for _, s := range segments {
 		v := victim{id: s.ID, size: s.Size, live: live[uint64(s.ID)]}
 		switch {
-		case !s.Sealed, s.Busy, s.Stream == seglog.StreamMoved, evidence && s.Stream == seglog.StreamCommit, s.ID < g.counter.Partial():
+		case !s.Sealed, s.Busy, s.Stream == seglog.StreamMoved, stays(s):
 		case s.LastSeq != 0 && uint64(s.LastSeq) >= applied:
 		case v.live > g.o.SegmentSize/64: // records alone are not worth it
 			out = append(out, v)

@@ -331,23 +331,30 @@ func TestChunkStore(t *testing.T) {
 	equal(w, "memory usage", w.refresh(id).MemoryUsage, before.MemoryUsage)
 }
 
+// madeElsewhere makes a canister with code as another program does.
+func madeElsewhere(w *world) (id engine.CanisterID, wasm []byte) {
+	w.Helper()
+	id = absent(w)
+	c, err := w.e.CreateCanister(w.ctx, id)
+	if err != nil {
+		w.Fatal(err)
+	}
+	mem, err := c.Memory(engine.WasmModule)
+	wasm = simple().wasm("adopted")
+	if err != nil || mem.Resize(uint64(len(wasm))) != nil {
+		w.Fatal(err)
+	}
+	if _, err := mem.WriteAt(wasm, 0); err != nil {
+		w.Fatal(err)
+	}
+	return id, wasm
+}
+
 // A canister that another program made is taken in once.
 func TestAdopt(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, nil)
-	id := absent(w)
-	c, err := w.e.CreateCanister(w.ctx, id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mem, err := c.Memory(engine.WasmModule)
-	wasm := simple().wasm("adopted")
-	if err != nil || mem.Resize(uint64(len(wasm))) != nil {
-		t.Fatal(err)
-	}
-	if _, err := mem.WriteAt(wasm, 0); err != nil {
-		t.Fatal(err)
-	}
+	id, wasm := madeElsewhere(w)
 	w.fails(CodeCanisterNotFound, alice, "canister_status", only(id))
 	if err := w.s.Adopt(w.ctx, id, alice.Principal); err != nil {
 		t.Fatal(err)

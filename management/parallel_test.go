@@ -201,19 +201,7 @@ func TestSnapshotDeletedWhileLoaded(t *testing.T) {
 func TestTwiceAtOnce(t *testing.T) {
 	t.Parallel()
 	w := newWorld(t, func(c *Config) { c.Limits.CanistersPerSubnet = 2 })
-	id := absent(w)
-	c, err := w.e.CreateCanister(w.ctx, id)
-	if err != nil {
-		t.Fatal(err)
-	}
-	mem, err := c.Memory(engine.WasmModule)
-	wasm := simple().wasm("adopted")
-	if err != nil || mem.Resize(uint64(len(wasm))) != nil {
-		t.Fatal(err)
-	}
-	if _, err := mem.WriteAt(wasm, 0); err != nil {
-		t.Fatal(err)
-	}
+	id, _ := madeElsewhere(w)
 	h := w.meddle()
 	h.compiled = func() {
 		if err := w.s.Adopt(w.ctx, id, bob.Principal); !errors.Is(err, engine.ErrExists) {

@@ -140,48 +140,30 @@ func (img *image) vanished(want map[written]Sequence) (gone, refused int, err er
 // are gone: their bytes are no part of the batch before, which ended at its
 // trailer, nor of the one behind, which says where it begins.
 func TestLostBehindDamagedTrailer(t *testing.T) {
-	fs := vfs.NewMem()
-	newStore(t, fs)
-	l := mustStart(t, testOptions(fs))
-	var locs []Loc
-	var seqs []Sequence
-	for i := range uint64(5) {
-		r := &Request{Records: []NewRecord{{Key: []byte("k"), RecordSeq: i + 1, Payload: fmt.Appendf(nil, "k@%d", i+1)}}}
-		seq, err := l.Commit(context.Background(), r)
-		if err != nil {
-			t.Fatal(err)
-		}
-		seqs, locs = append(seqs, seq), append(locs, r.RecordLocs[0])
-	}
-	if err := l.Close(); err != nil {
-		t.Fatal(err)
-	}
-	data, err := fs.UnsafeGetFileDataBuffer(l.segmentPath(locs[0].Segment))
-	if err != nil {
-		t.Fatal(err)
-	}
+	fs, locs, seqs, data := batches(t, 5)
 	trailer := locs[1].end()
 	data[trailer+headerSize] ^= 1              // of the second batch
 	clear(data[locs[2].Offset:locs[4].Offset]) // the third and the fourth
-	again := mustOpen(t, testOptions(fs))
-	defer again.Close()
-	if _, err := records(again); err != nil {
-		t.Fatal(err)
-	}
-	if got := again.LostThrough(); got != seqs[3] {
-		t.Errorf("lost through %s, want %s: %v", got, seqs[3], again.Damage())
-	}
+	losesThrough(t, fs, seqs[3])
 }
 
 // A batch without its trailer has a record that can not be read: nothing tells
 // whose it is.
 func TestDamagedRecordWithoutTrailer(t *testing.T) {
-	fs := vfs.NewMem()
+	fs, locs, seqs, data := batches(t, 3)
+	data[locs[1].Offset+headerSize] ^= 1
+	data[locs[1].end()+headerSize] ^= 1
+	losesThrough(t, fs, seqs[1])
+}
+
+// batches makes a log of n batches with a record each, in one segment, and gives
+// where the records are, the batches' sequences, and the bytes of the segment.
+func batches(t *testing.T, n uint64) (fs *vfs.MemFS, locs []Loc, seqs []Sequence, data []byte) {
+	t.Helper()
+	fs = vfs.NewMem()
 	newStore(t, fs)
 	l := mustStart(t, testOptions(fs))
-	var locs []Loc
-	var seqs []Sequence
-	for i := range uint64(3) {
+	for i := range n {
 		r := &Request{Records: []NewRecord{{Key: []byte("k"), RecordSeq: i + 1, Payload: fmt.Appendf(nil, "k@%d", i+1)}}}
 		seq, err := l.Commit(context.Background(), r)
 		if err != nil {
@@ -196,14 +178,17 @@ func TestDamagedRecordWithoutTrailer(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	data[locs[1].Offset+headerSize] ^= 1
-	data[locs[1].end()+headerSize] ^= 1
-	again := mustOpen(t, testOptions(fs))
-	defer again.Close()
-	if _, err := records(again); err != nil {
+	return fs, locs, seqs, data
+}
+
+func losesThrough(t *testing.T, fs *vfs.MemFS, want Sequence) {
+	t.Helper()
+	l := mustOpen(t, testOptions(fs))
+	defer l.Close()
+	if _, err := records(l); err != nil {
 		t.Fatal(err)
 	}
-	if got := again.LostThrough(); got != seqs[1] {
-		t.Errorf("lost through %s, want %s: %v", got, seqs[1], again.Damage())
+	if got := l.LostThrough(); got != want {
+		t.Errorf("lost through %s, want %s: %v", got, want, l.Damage())
 	}
 }
