@@ -254,7 +254,7 @@ type verifier struct {
 	id    SnapshotID
 	refs  []chunk.PageRef
 	where []PageDiff
-	buf   []byte
+	bufs  [][]byte // grows with what is asked
 	pages uint64
 }
 
@@ -266,11 +266,11 @@ func (v *verifier) add(s Section, page uint64, id chunk.ID) error {
 	if id.IsZero() {
 		return nil
 	}
-	if v.buf == nil {
-		v.buf = make([]byte, verifyWindow*PageSize)
-	}
 	n := len(v.refs)
-	v.refs = append(v.refs, chunk.PageRef{ID: id, Dst: v.buf[n*PageSize : (n+1)*PageSize]})
+	if n == len(v.bufs) {
+		v.bufs = append(v.bufs, make([]byte, PageSize))
+	}
+	v.refs = append(v.refs, chunk.PageRef{ID: id, Dst: v.bufs[n]})
 	v.where = append(v.where, PageDiff{Section: s, Page: page, B: id})
 	if len(v.refs) == verifyWindow {
 		return v.flush()

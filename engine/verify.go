@@ -183,7 +183,7 @@ type check struct {
 	read   int64
 	total  int64
 	seen   *manifest.Seen
-	buf    []byte // a window of pages, used by one version after the other
+	pages  [][]byte // a window of pages, used by one version after the other; grows with what is asked
 	// bad are the pages and nodes that could not be read, and why; at most
 	// maxProblems of them.
 	bad    map[chunk.Key]error
@@ -315,11 +315,11 @@ func (v *check) version(id SnapshotID, logical uint64, root chunk.ID, c Canister
 			if v.o.NoData || !p.IsPage() {
 				return nil
 			}
-			if v.buf == nil {
-				v.buf = make([]byte, verifyWindow*PageSize)
-			}
 			n := len(refs)
-			refs = append(refs, chunk.PageRef{ID: chunkID, Dst: v.buf[n*PageSize : (n+1)*PageSize]})
+			if n == len(v.pages) {
+				v.pages = append(v.pages, make([]byte, PageSize))
+			}
+			refs = append(refs, chunk.PageRef{ID: chunkID, Dst: v.pages[n]})
 			if len(refs) == verifyWindow {
 				return flush()
 			}

@@ -52,9 +52,13 @@ type item struct {
 	at     uint64
 }
 
-// arenaBlock is what an arena grows by. One slice that grew by copying was more
-// than a third of the work of a rebuild.
-const arenaBlock = 1 << 20
+// An arena grows by blocks of arenaBlock, the first of which are smaller: a small
+// index should not cost a large one's memory. One slice that grew by copying was
+// more than a third of the work of a rebuild.
+const (
+	firstBlock = 16 << 10
+	arenaBlock = 1 << 20
+)
 
 // arena holds pairs, each whole in one block.
 type arena struct {
@@ -71,7 +75,7 @@ func (a *arena) add(key, value []byte) (at uint64) {
 		a.last++
 	}
 	if a.last == len(a.blocks) {
-		a.blocks = append(a.blocks, make([]byte, 0, max(arenaBlock, need)))
+		a.blocks = append(a.blocks, make([]byte, 0, max(min(firstBlock<<min(2*a.last, 6), arenaBlock), need)))
 	}
 	b := &a.blocks[a.last]
 	at = uint64(a.last)<<32 | uint64(len(*b))

@@ -106,6 +106,9 @@ func newRun(cfg Config) *Run {
 	r := &Run{Config: cfg, roots: cfg.Roots, uploads: map[engine.SnapshotID]*engine.Upload{}}
 	r.options = Options(cfg.Seed)
 	r.options.SnapshotLimit = cfg.Limit
+	if !cfg.Lend {
+		r.options.Tracking = engine.TrackHash // there is nothing to track, and each open would probe the machine
+	}
 	if cfg.Dedup != nil {
 		r.options.DedupDomain = *cfg.Dedup
 	}
