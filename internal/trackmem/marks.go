@@ -59,6 +59,9 @@ func (m *marks) or(w, mask uint64) {
 	m.summary[w/64].Or(1 << (w % 64))
 }
 
+// has tells whether a page is in.
+func (m *marks) has(page uint64) bool { return m.words[page/64].Load()&(1<<(page%64)) != 0 }
+
 // take moves the pages before end into d.
 func (m *marks) take(d *DirtySet, end uint64) {
 	if end == 0 {

@@ -8,7 +8,6 @@ import (
 	"iter"
 	"sync"
 	"sync/atomic"
-	"unsafe"
 )
 
 // Errors that callers tell apart.
@@ -29,8 +28,9 @@ type Memory struct {
 
 	// marked are the pages to report whatever the kernel or the hashes say.
 	marked marks
-	bitmap unsafe.Pointer // the words of marked, in bitmap mode only
-	hashes hashes         // in hash mode
+	// hot is the offset of a page below size of which a write is noted, or noPage.
+	hot    atomic.Uint64
+	hashes hashes // in hash mode
 
 	mu      sync.Mutex // guards what follows, and that nothing is unmapped in use
 	touched DirtySet   // regions that are armed, in kernel mode
@@ -79,6 +79,20 @@ func (m *Memory) ReadAt(p []byte, off int64) (int, error) {
 
 // WriteAt implements io.WriterAt. It never grows the memory.
 func (m *Memory) WriteAt(p []byte, off int64) (int, error) {
+	// Most writes go where the one before them went. That page is below the size
+	// and noted already; the third comparison fails where there is no such page.
+	hot, last := m.hot.Load(), uint64(off)+uint64(len(p))-1
+	if (uint64(off)^hot)|(last^hot) < PageSize && uint64(off) < uint64(len(m.res.bytes)) {
+		return copy(m.res.bytes[off:], p), nil
+	}
+	return m.writeNoted(p, off)
+}
+
+// noPage is in no reservation: they end with the int64 before it.
+const noPage = 1 << 63
+
+// writeNoted is WriteAt where nothing is known of the page.
+func (m *Memory) writeNoted(p []byte, off int64) (int, error) {
 	size := m.size.Load()
 	if off < 0 || off > size || int64(len(p)) > size-off {
 		return 0, outside(len(p), off, size)
@@ -87,15 +101,19 @@ func (m *Memory) WriteAt(p []byte, off int64) (int, error) {
 		return 0, nil
 	}
 	// Noted before the write, which is as good: a Collect never runs beside it.
-	if m.bitmap != nil {
-		first := uint64(off) / PageSize
-		// Within the bitmap, as off is within the reservation.
-		w := (*atomic.Uint64)(unsafe.Add(m.bitmap, first/64*8))
-		if uint64(off)%PageSize+uint64(len(p)) > PageSize || w.Load()&(1<<(first%64)) == 0 {
-			m.marked.set(first, (uint64(off)+uint64(len(p))-1)/PageSize+1)
+	first, last := uint64(off)/PageSize, (uint64(off)+uint64(len(p))-1)/PageSize
+	noted := true
+	if m.mode != ModeBitmap {
+		if noted = m.wrote.Load(); !noted {
+			m.wrote.Store(true)
 		}
-	} else if !m.wrote.Load() {
-		m.wrote.Store(true)
+	} else if noted = first == last && m.marked.has(first); !noted {
+		m.marked.set(first, last+1)
+	}
+	// A store that others wait for is dear, so it is made where more writes are
+	// likely to follow: after the first of a page, and in passes from its start.
+	if (!noted || uint64(off)%PageSize == 0) && int64(last+1)*PageSize <= size {
+		m.hot.Store(last * PageSize)
 	}
 	return copy(m.res.bytes[off:], p), nil
 }
@@ -144,6 +162,7 @@ func (m *Memory) Truncate(size int64) error {
 		m.marked.set(first-1, first)
 	}
 	m.size.Store(size)
+	m.hot.Store(noPage)
 	if first == end {
 		return nil
 	}
@@ -169,6 +188,7 @@ func (m *Memory) collect(d *DirtySet, how arming) error {
 		return ErrClosed
 	}
 	end := pages(m.size.Load())
+	m.hot.Store(noPage)
 	m.marked.take(d, end)
 	// wrote is set by a borrow and stays while there is one, so it is clear only
 	// when nobody could write.
@@ -297,6 +317,7 @@ func (m *Memory) Close() error {
 	}
 	m.closed = true
 	m.size.Store(0)
+	m.hot.Store(noPage)
 	return m.unmap()
 }
 
@@ -306,7 +327,6 @@ func (m *Memory) unmap() error {
 		return nil
 	}
 	m.marked.release()
-	m.bitmap = nil
 	m.hashes.release()
 	return m.res.release()
 }

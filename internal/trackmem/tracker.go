@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"os"
-	"unsafe"
 )
 
 // Options of New. The zero value lets the machine decide.
@@ -77,6 +76,7 @@ func (t *Tracker) Reserve(limit int64) (*Memory, error) {
 		return nil, fmt.Errorf("reserve %d bytes: not a size", limit)
 	}
 	m := &Memory{t: t, mode: t.mode}
+	m.hot.Store(noPage)
 	// A whole number of the system's pages, as mappings are.
 	whole := uint64(max(os.Getpagesize()/PageSize, 1))
 	n := (max(pages(limit), 1) + whole - 1) / whole * whole
@@ -88,8 +88,6 @@ func (t *Tracker) Reserve(limit int64) (*Memory, error) {
 		switch t.mode {
 		case ModeKernel:
 			err = t.kernel.register(m.res.bytes)
-		case ModeBitmap:
-			m.bitmap = unsafe.Pointer(unsafe.SliceData(m.marked.words))
 		case ModeHash:
 			m.hashes, err = newHashes(n)
 		}

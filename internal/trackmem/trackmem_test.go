@@ -6,6 +6,7 @@ import (
 	"errors"
 	"io"
 	"maps"
+	"math"
 	"math/rand/v2"
 	"slices"
 	"strings"
@@ -350,5 +351,37 @@ func TestPageBufIsKept(t *testing.T) {
 	b.Shrink(10)
 	if b.Room() != slabPages {
 		t.Errorf("room for %d is left", b.Room())
+	}
+}
+
+// WriteAt remembers the page that was last written. Where that is cut off, or
+// the memory closed, it is outside as any other.
+func TestWriteWhereThePageWasCutOff(t *testing.T) {
+	for _, mode := range []Mode{ModeBitmap, ModeHash} {
+		m := memory(t, tracker(t, Options{Mode: mode}), 8*PageSize, 8*PageSize)
+		write := func(off int64) error {
+			_, err := m.WriteAt([]byte{1}, off)
+			return err
+		}
+		if err := write(5 * PageSize); err != nil {
+			t.Fatal(err)
+		}
+		if err := m.Truncate(5*PageSize + 9); err != nil {
+			t.Fatal(err)
+		}
+		if err := errors.Join(write(5*PageSize), write(5*PageSize+8)); err != nil {
+			t.Fatal(err)
+		}
+		for _, off := range []int64{5*PageSize + 9, 7 * PageSize, -1, math.MinInt64, math.MinInt64 + 7, math.MaxInt64} {
+			if err := write(off); err == nil {
+				t.Errorf("%s: a write at %d of %d bytes", mode, off, m.Size())
+			}
+		}
+		if err := m.Truncate(PageSize); err != nil {
+			t.Fatal(err)
+		}
+		if err := write(5 * PageSize); err == nil {
+			t.Errorf("%s: a write to a page that was cut off", mode)
+		}
 	}
 }
