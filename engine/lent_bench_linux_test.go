@@ -205,6 +205,7 @@ func BenchmarkLoadLent(b *testing.B) {
 	}
 	bare := armedCopy(b, size/engine.PageSize/100)
 	var times, faults []time.Duration
+	var each [2][]time.Duration // what is scattered, what lies together
 	for i := 0; b.Loop(); i++ {
 		faults = append(faults, bare())
 		for e.Stats().WaitingBatches > 0 { // not the load's own work
@@ -213,8 +214,11 @@ func BenchmarkLoadLent(b *testing.B) {
 		began := time.Now()
 		must(c.Load(bg, ids[i%2], engine.LoadOptions{}))
 		times = append(times, time.Since(began))
+		each[i%2] = append(each[i%2], times[i])
 	}
 	load, fault := medianOf(times), medianOf(faults)
+	b.ReportMetric(float64(medianOf(each[0])), "ns/scattered")
+	b.ReportMetric(float64(medianOf(each[1])), "ns/together")
 	b.ReportMetric(float64(load), "ns/load")
 	b.ReportMetric(float64(fault), "ns/faults")
 	b.ReportMetric(float64(load-fault), "ns/rest")

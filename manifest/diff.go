@@ -20,7 +20,7 @@ type PageDiff struct {
 // Equal subtrees are not read. The last yielded error ends it.
 func Diff(ctx context.Context, g Getter, a, b chunk.ID) iter.Seq2[PageDiff, error] {
 	return func(yield func(PageDiff, error) bool) {
-		w := walker{ctx: ctx, g: g, rule: &differ{yield: yield}}
+		w := walker{ctx: ctx, g: g, rule: &differ{yield: yield}, equal: 1<<0 | 1<<1}
 		outcome{w.versions([maxSlots]chunk.ID{a, b})}.finish(func(err error) { yield(PageDiff{}, err) })
 	}
 }
@@ -28,7 +28,7 @@ func Diff(ctx context.Context, g Getter, a, b chunk.ID) iter.Seq2[PageDiff, erro
 // DiffSection is Diff for one section, named by a.
 func DiffSection(ctx context.Context, g Getter, a, b SectionRoot) iter.Seq2[PageDiff, error] {
 	return func(yield func(PageDiff, error) bool) {
-		w := walker{ctx: ctx, g: g, rule: &differ{yield: yield}}
+		w := walker{ctx: ctx, g: g, rule: &differ{yield: yield}, equal: 1<<0 | 1<<1}
 		w.trees(a.Section, slots{rootRef(a), rootRef(b)}).finish(func(err error) { yield(PageDiff{}, err) })
 	}
 }

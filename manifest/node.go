@@ -108,10 +108,15 @@ func (n Node) Level() int { return int(n.level) }
 func (n Node) Child(i int) chunk.ID {
 	var id chunk.ID
 	if n.bitmap>>i&1 != 0 {
-		at := bits.OnesCount16(n.bitmap&(1<<i-1)) * chunk.IDSize
-		copy(id[:], n.ids[at:])
+		copy(id[:], n.at(i))
 	}
 	return id
+}
+
+// at is the ID of a child that is not missing.
+func (n *Node) at(i int) []byte {
+	at := bits.OnesCount16(n.bitmap&(1<<i-1)) * chunk.IDSize
+	return n.ids[at : at+chunk.IDSize]
 }
 
 // AppendNode appends the encoding of the node with the given children. A node

@@ -72,7 +72,7 @@ func Replace(ctx context.Context, g Getter, c Change, from Place, budget int,
 	if !c.Splice.D.IsZero() {
 		ids[slotD] = c.Splice.D
 	}
-	w := walker{ctx: ctx, g: g, from: from, rule: r}
+	w := walker{ctx: ctx, g: g, from: from, rule: r, equal: 1<<slotV | 1<<slotV2}
 	switch err := w.versions(ids); {
 	case err == nil:
 		return endPlace(), nil

@@ -61,23 +61,43 @@ func open(ctx context.Context, g Getter, p Place, r ref) (family, error) {
 	return family{node: n, height: p.height - 1}, err
 }
 
-func (f *family) child(i int) ref {
-	switch {
-	case f.whole.isZero():
-		if id := f.node.Child(i); !id.IsZero() {
-			return ref{id, f.height}
+func (f *family) child(i int) (r ref) {
+	f.childTo(&r, i)
+	return r
+}
+
+// childTo is child into a place that the caller has. Walks spend a good part of
+// their time here.
+func (f *family) childTo(r *ref, i int) {
+	if f.node.bitmap != 0 {
+		if f.node.bitmap>>i&1 == 0 {
+			*r = ref{}
+			return
 		}
-		return ref{}
-	case i == 0 || f.whole.unknown():
-		return f.whole
+		copy(r.id[:], f.node.at(i))
+		r.height = f.height
+		return
 	}
-	return ref{}
+	if i == 0 || f.whole.unknown() {
+		*r = f.whole
+		return
+	}
+	*r = ref{}
+}
+
+// sameChild tells that a child is the same in both; it may say no where it is.
+func (f *family) sameChild(o *family, i int) bool {
+	has := f.node.bitmap >> i & 1
+	if f.node.bitmap == 0 || o.node.bitmap == 0 || has != o.node.bitmap>>i&1 || f.height != o.height {
+		return false
+	}
+	return has == 0 || string(f.node.at(i)) == string(o.node.at(i))
 }
 
 // known is a bitmap of the children that are there and can be followed.
 func (f *family) known() uint16 {
 	switch {
-	case f.whole.isZero():
+	case f.node.bitmap != 0 || f.whole.isZero():
 		return f.node.bitmap
 	case f.whole.unknown():
 		return 0

@@ -16,6 +16,9 @@ const maxSlots = 5
 // slots is what each version of a walk has at a place; unused ones are zero.
 type slots [maxSlots]ref
 
+// slotSet is a set of slots.
+type slotSet uint8
+
 // rule is what a walk is for.
 type rule interface {
 	// prune tells whether nothing at or below p matters. It may rewrite v
@@ -38,6 +41,9 @@ type walker struct {
 	g    Getter
 	from Place // places before it are not visited; nodes there are read only on the way to it
 	rule rule
+	// equal are two slots, as bits: where they hold the same, the rule prunes.
+	// Most children are of this kind, and need not be shown to it.
+	equal slotSet
 	// below has what the versions have at the place of each height that the
 	// walk is in; in one piece, so that a step down allocates nothing.
 	below [MaxDepth + 1]slots
@@ -157,40 +163,76 @@ func (w *walker) children(p Place, v *slots) error {
 		return err
 	}
 	var f [maxSlots]family
+	var first [maxSlots]int8 // the slot whose children a slot has, as both hold the same
+	var used [maxSlots]int8
+	n := 0
 	var known uint16
 	var below *slots // v with what can not be read marked, when there is any
-	for i, r := range v {
+	for i := range v {
+		r := &v[i]
 		if r.isZero() {
+			first[i] = int8(i) // no children
 			continue
 		}
-		if j := slices.Index(v[:i], r); j >= 0 {
-			f[i] = f[j]
+		used[n] = int8(i)
+		n++
+		first[i] = int8(slices.Index(v[:i+1], *r))
+		if first[i] < int8(i) {
 			continue
 		}
 		var err error
-		if f[i], err = open(w.ctx, w.g, p, r); err != nil {
+		if f[i], err = open(w.ctx, w.g, p, *r); err != nil {
 			if below == nil {
 				c := *v
 				below = &c
 			}
-			if err := w.unread(p, below, r, err); err != nil {
+			if err := w.unread(p, below, *r, err); err != nil {
 				return err
 			}
 			f[i] = family{whole: ref{r.id, unreadable}}
 		}
 		known |= f[i].known()
 	}
+	c := &w.below[p.height-1]
+	fa, fb := w.pair(&f, &first)
+	known &= w.reached(p)
 	for ; known != 0; known &= known - 1 {
 		i := bits.TrailingZeros16(known)
-		c := &w.below[p.height-1]
-		for j := range f {
-			c[j] = f[j].child(i)
+		if fa != nil && fa.sameChild(fb, i) {
+			continue
+		}
+		*c = slots{} // the rule may have rewritten any
+		for _, j := range used[:n] {
+			f[first[j]].childTo(&c[j], i)
 		}
 		if err := w.tree(p.child(i)); err != nil {
 			return err
 		}
 	}
 	return nil
+}
+
+// pair gives what the slots in w.equal have, nil where there are none.
+func (w *walker) pair(f *[maxSlots]family, first *[maxSlots]int8) (a, b *family) {
+	if w.equal == 0 {
+		return nil, nil
+	}
+	i := bits.TrailingZeros8(uint8(w.equal))
+	j := bits.TrailingZeros8(uint8(w.equal & (w.equal - 1)))
+	return &f[first[i]], &f[first[j]]
+}
+
+// reached are the children of p that do not lie wholly before w.from.
+func (w *walker) reached(p Place) uint16 {
+	if w.from.stage != stageSection || w.from.section != p.section {
+		return 1<<Fanout - 1 // p itself is not before it
+	}
+	from, end := p.Pages()
+	at, _ := w.from.Pages()
+	if at < from || at >= end {
+		return 1<<Fanout - 1
+	}
+	return ^uint16(0) << ((at - from) >> (fanoutBits * (p.height - 1)))
 }
 
 // unread asks the rule whether to go on without what is below r at p. It is

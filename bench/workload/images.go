@@ -83,52 +83,91 @@ func (s Series) files(yield func([]byte, error) bool) {
 	}
 }
 
+// archived yields the images of an archive. One whose images do not lie in order
+// is unpacked to a temporary directory, as a series is larger than memory may be.
 func (s Series) archived(yield func([]byte, error) bool) {
-	fail := func(err error) { yield(nil, fmt.Errorf("%s: %w", s.path, err)) }
+	names, err := s.archive(nil)
+	if err == nil && len(names) == 0 {
+		err = ErrImages
+	}
+	if err != nil {
+		yield(nil, fmt.Errorf("%s: %w", s.path, err))
+		return
+	}
+	if slices.IsSorted(names) {
+		_, err = s.archive(func(_ string, b []byte) error {
+			if !yield(padded(b), nil) {
+				return errEnough
+			}
+			return nil
+		})
+		if err != nil && !errors.Is(err, errEnough) {
+			yield(nil, fmt.Errorf("%s: %w", s.path, err))
+		}
+		return
+	}
+	dir, err := os.MkdirTemp("", "snapstore-images-")
+	if err != nil {
+		yield(nil, err)
+		return
+	}
+	defer os.RemoveAll(dir)
+	slices.Sort(names)
+	_, err = s.archive(func(name string, b []byte) error {
+		i, _ := slices.BinarySearch(names, name)
+		return os.WriteFile(filepath.Join(dir, fmt.Sprintf("%09d.mem", i)), b, 0o600)
+	})
+	if err != nil {
+		yield(nil, fmt.Errorf("%s: %w", s.path, err))
+		return
+	}
+	Series{s.Name, dir, true}.files(yield)
+}
+
+var errEnough = errors.New("enough")
+
+// archive goes through the images of an archive, as they lie in it, and returns
+// their names. Without each it reads none of them.
+func (s Series) archive(each func(name string, b []byte) error) (names []string, err error) {
 	f, err := os.Open(s.path)
 	if err != nil {
-		fail(err)
-		return
+		return nil, err
 	}
 	defer f.Close()
 	z, err := zstd.NewReader(f, zstd.WithDecoderMaxWindow(128<<20))
 	if err != nil {
-		fail(err)
-		return
+		return nil, err
 	}
 	defer z.Close()
-	n := 0
-	last := ""
 	for t := tar.NewReader(z); ; {
 		h, err := t.Next()
 		if err == io.EOF {
-			break
+			return names, nil
 		}
 		if err != nil {
-			fail(err)
-			return
+			return names, err
 		}
 		if !strings.HasSuffix(h.Name, ".mem") {
 			continue
 		}
-		if h.Size > maxImage || h.Name < last {
-			fail(fmt.Errorf("%s: %d bytes after %q: images must be ordered and below %d bytes", h.Name, h.Size, last, int64(maxImage)))
-			return
+		if h.Size > maxImage {
+			return names, fmt.Errorf("%s: %d bytes: images must be below %d bytes", h.Name, h.Size, int64(maxImage))
 		}
-		last = h.Name
+		if slices.Contains(names, h.Name) {
+			return names, fmt.Errorf("%s is there twice", h.Name)
+		}
+		names = append(names, h.Name)
+		if each == nil {
+			continue
+		}
 		var b bytes.Buffer
 		b.Grow(int(h.Size))
 		if _, err := io.Copy(&b, t); err != nil {
-			fail(fmt.Errorf("%s: %w", h.Name, err))
-			return
+			return names, fmt.Errorf("%s: %w", h.Name, err)
 		}
-		n++
-		if !yield(padded(b.Bytes()), nil) {
-			return
+		if err := each(h.Name, b.Bytes()); err != nil {
+			return names, err
 		}
-	}
-	if n == 0 {
-		fail(ErrImages)
 	}
 }
 

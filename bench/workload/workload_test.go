@@ -248,6 +248,40 @@ func TestSeries(t *testing.T) {
 			t.Errorf("%s: %d images", s.Name, n)
 		}
 	}
+	// An archive is in the order in which somebody packed it.
+	var mixed bytes.Buffer
+	if z, err = zstd.NewWriter(&mixed); err != nil {
+		t.Fatal(err)
+	}
+	w = tar.NewWriter(z)
+	for _, i := range []int{1, 0} {
+		if err := w.WriteHeader(&tar.Header{Name: "x/" + string(rune('0'+i)) + ".mem", Mode: 0o600, Size: int64(len(images[i]))}); err != nil {
+			t.Fatal(err)
+		}
+		if _, err := w.Write(images[i]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	other := t.TempDir()
+	if err := errors.Join(w.Close(), z.Close(), os.WriteFile(filepath.Join(other, "mixed.tar.zst"), mixed.Bytes(), 0o600)); err != nil {
+		t.Fatal(err)
+	}
+	if series, err = FindSeries(other); err != nil {
+		t.Fatal(err)
+	}
+	var sizes []int
+	for b, err := range series[0].Images() {
+		if err != nil {
+			t.Fatal(err)
+		}
+		sizes = append(sizes, len(b))
+	}
+	if !slices.Equal(sizes, []int{PageSize, 2 * PageSize}) {
+		t.Errorf("an archive out of order gave images of %d bytes", sizes)
+	}
+	if series, err = FindSeries(dir); err != nil {
+		t.Fatal(err)
+	}
 	if err := os.WriteFile(filepath.Join(dir, "packed.tar.zst"), packed.Bytes()[:packed.Len()/2], 0o600); err != nil {
 		t.Fatal(err)
 	}

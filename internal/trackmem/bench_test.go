@@ -28,7 +28,8 @@ func filled(b *testing.B, o Options, size int64) (*Memory, []byte) {
 const benchSize = 1 << 30
 
 // The first write to a page after a collect, over the plainest fault there is,
-// that of a page nobody touched; and the writes after it, over those to memory
+// that of a page nobody touched, at random pages and at ascending ones; and the
+// writes after it, over those to memory
 // that nobody tracks.
 func BenchmarkFirstWrite(b *testing.B) {
 	for _, huge := range []bool{false, true} {
@@ -39,14 +40,16 @@ func BenchmarkFirstWrite(b *testing.B) {
 				plain[i] = 1
 			}
 			order := rand.New(rand.NewPCG(1, 2)).Perm(benchSize / PageSize)[:26_214]
-			pass := func(mem []byte) time.Duration {
+			inOrder := slices.Sorted(slices.Values(order))
+			passIn := func(mem []byte, order []int) time.Duration {
 				began := time.Now()
 				for _, p := range order {
 					mem[p*PageSize+128]++
 				}
 				return time.Since(began) / time.Duration(len(order))
 			}
-			var first, later, untracked, fault []time.Duration
+			pass := func(mem []byte) time.Duration { return passIn(mem, order) }
+			var first, ascending, later, untracked, fault []time.Duration
 			bare := memory(b, tracker(b, Options{Mode: ModeHash}), benchSize, benchSize)
 			var d DirtySet
 			for b.Loop() {
@@ -62,9 +65,14 @@ func BenchmarkFirstWrite(b *testing.B) {
 				first = append(first, pass(mem))
 				pass(mem) // the faults took the caches
 				later = append(later, pass(mem))
+				if err := m.Collect(&d); err != nil {
+					b.Fatal(err)
+				}
+				ascending = append(ascending, passIn(mem, inOrder))
 			}
 			u, f, l := median(untracked), median(first), median(later)
 			b.ReportMetric(float64(f), "ns/first-write")
+			b.ReportMetric(float64(median(ascending)), "ns/first-write-ascending")
 			b.ReportMetric(float64(f)/float64(median(fault)), "first/fault")
 			b.ReportMetric(float64(l)/float64(u), "later/untracked")
 			b.ReportMetric(float64(u), "ns/untracked")
