@@ -171,3 +171,5 @@ type noFrames struct{}
 func (noFrames) ReadFrame(seglog.Loc, []byte) (seglog.Kind, []byte, error) {
 	return 0, nil, errors.New("nothing is read here")
 }
+
+func (noFrames) ReadPart(seglog.Loc, int, []byte) error { return errors.New("nothing is read here") }

@@ -5,6 +5,7 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"iter"
 	"math/rand/v2"
 	"os"
@@ -158,11 +159,13 @@ func (x *fakeIndex) apply(places []Placement) {
 // fakeLog keeps frames in memory. before runs, without its lock, ahead of each
 // read, and may answer instead.
 type fakeLog struct {
-	mu     sync.Mutex
-	frames map[seglog.Loc]seglog.NewFrame
-	next   map[seglog.SegmentID]uint32
-	before func(seglog.Loc) error
-	reads  map[seglog.Loc]int
+	mu      sync.Mutex
+	frames  map[seglog.Loc]seglog.NewFrame
+	next    map[seglog.SegmentID]uint32
+	before  func(seglog.Loc) error
+	reads   map[seglog.Loc]int  // whole
+	partial int                 // bytes read by ReadPart
+	lie     map[seglog.Loc]bool // ReadPart of these gives other bytes
 }
 
 func (l *fakeLog) write(seg seglog.SegmentID, kind seglog.Kind, payload []byte) seglog.Loc {
@@ -176,21 +179,42 @@ func (l *fakeLog) write(seg seglog.SegmentID, kind seglog.Kind, payload []byte) 
 
 func (l *fakeLog) ReadFrame(loc seglog.Loc, buf []byte) (seglog.Kind, []byte, error) {
 	l.mu.Lock()
-	before := l.before
 	l.reads[loc]++
+	l.mu.Unlock()
+	f, err := l.frame(loc)
+	return f.Kind, append(buf[:0], f.Payload...), err
+}
+
+func (l *fakeLog) ReadPart(loc seglog.Loc, off int, buf []byte) error {
+	f, err := l.frame(loc)
+	if err == nil && copy(buf, f.Payload[min(off, len(f.Payload)):]) < len(buf) {
+		err = io.ErrUnexpectedEOF
+	}
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	l.partial += len(buf)
+	if l.lie[loc] {
+		buf[len(buf)/2] ^= 1
+	}
+	return err
+}
+
+func (l *fakeLog) frame(loc seglog.Loc) (seglog.NewFrame, error) {
+	l.mu.Lock()
+	before := l.before
 	l.mu.Unlock()
 	if before != nil {
 		if err := before(loc); err != nil {
-			return 0, nil, err
+			return seglog.NewFrame{}, err
 		}
 	}
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	f, ok := l.frames[loc]
 	if !ok {
-		return 0, nil, seglog.ErrSegmentGone
+		return f, seglog.ErrSegmentGone
 	}
-	return f.Kind, append(buf[:0], f.Payload...), nil
+	return f, nil
 }
 
 func (l *fakeLog) drop(seg seglog.SegmentID) {
@@ -313,12 +337,12 @@ func (k *kit) store(w *Writer) []Placement {
 
 // put stores n pages numbered from first in groups of 16.
 func (k *kit) put(first uint64, n int) []ID {
-	w := k.s.NewWriter(WriterOptions{Codec: CodecS2, NoDedup: true})
+	w := k.s.NewWriter(WriterOptions{Codec: CodecS2Parts, NoDedup: true})
 	var ids []ID
 	for n > 0 {
 		m := min(n, GroupPages)
 		some, pages := fillPages(first, m)
-		if err := w.AddGroup(Domain{}, CodecS2, some, pages); err != nil {
+		if err := w.AddGroup(Domain{}, CodecS2Parts, some, pages); err != nil {
 			k.t.Fatal(err)
 		}
 		ids = append(ids, some...)

@@ -44,7 +44,7 @@ func TestFormatTables(t *testing.T) {
 	n := func(i int) string { return fmt.Sprint(i) }
 	for field, want := range map[string][3]string{
 		"version":       {n(groupVersionAt), n(groupCodecAt - groupVersionAt), fmt.Sprintf("%d; %d with a domain behind the header", version, versionDomain)},
-		"codec":         {n(groupCodecAt), n(groupCountAt - groupCodecAt), fmt.Sprintf("%d %v, %d %v, %d %v", CodecRaw, CodecRaw, CodecS2, CodecS2, CodecZstd, CodecZstd)},
+		"codec":         {n(groupCodecAt), n(groupCountAt - groupCodecAt), fmt.Sprintf("%d %v, %d %v, %d %v, %d %v", CodecRaw, CodecRaw, CodecS2, CodecS2, CodecZstd, CodecZstd, CodecS2Parts, CodecS2Parts)},
 		"count":         {n(groupCountAt), n(groupZeroAt - groupCountAt), fmt.Sprintf("pages, 1 to %d", GroupPages)},
 		"reserved":      {n(groupZeroAt), n(groupRawAt - groupZeroAt), "0"},
 		"raw length":    {n(groupRawAt), n(groupStoredAt - groupRawAt), fmt.Sprintf("%d x count", PageSize)},
@@ -65,6 +65,8 @@ func TestFormatTables(t *testing.T) {
 	for _, phrase := range []string{
 		fmt.Sprintf("A group frame holds 1 to %d pages", GroupPages),
 		fmt.Sprintf("nodes of 1 to %d bytes", MaxNode),
+		fmt.Sprintf("one block of s2 for each %d pages", partPages),
+		fmt.Sprintf("more than %d pages", partPages),
 		"minus a sixteenth of it, rounded down",
 		fmt.Sprintf("windows of up to %d KiB", maxRaw>>10),
 		fmt.Sprintf("stand %d bytes, the domain", domainSize),
@@ -121,12 +123,18 @@ func TestFormatExamples(t *testing.T) {
 			t.Errorf("%s: %v, %v", f[0], g.codec, err)
 			continue
 		}
+		want := bytes.Repeat([]byte("a"), PageSize)
+		if g.codec == CodecS2Parts {
+			for _, letter := range []string{"b", "c", "d", "e"} {
+				want = append(want, strings.Repeat(letter, PageSize)...)
+			}
+		}
 		pages, ids, err := DecodeGroup(nil, b)
-		if err != nil || !bytes.Equal(pages, bytes.Repeat([]byte("a"), PageSize)) || ids[0] != Sum(pages) {
+		if err != nil || !bytes.Equal(pages, want) || ids[0] != Sum(pages[:PageSize]) {
 			t.Errorf("%s: %v, %v", f[0], ids, err)
 		}
 	}
-	if found != 7 {
+	if found != 8 {
 		t.Errorf("%d examples", found)
 	}
 }

@@ -3,6 +3,7 @@ package chunk
 import (
 	"encoding/binary"
 	"fmt"
+	"iter"
 	"slices"
 )
 
@@ -52,6 +53,9 @@ func (c *Coder) AppendGroupIn(dst []byte, d Domain, codec Codec, ids []ID, pages
 	if n < 1 || n > GroupPages || len(pages) != n*PageSize {
 		return dst, 0, fmt.Errorf("chunk: group of %d ids and %d bytes", n, len(pages))
 	}
+	if codec == CodecS2Parts && n <= partPages {
+		codec = CodecS2 // one part
+	}
 	start := len(dst)
 	dst = slices.Grow(dst, groupHeader+domainSize+n*idSize+maxCompressed)
 	dst = append(dst, versionOf(d), byte(codec), byte(n), 0)
@@ -94,6 +98,7 @@ type group struct {
 	domain Domain
 	n      int
 	table  []byte // n IDs
+	dataAt int    // in the payload
 	data   []byte
 }
 
@@ -141,30 +146,49 @@ func parseGroup(payload []byte) (group, error) {
 }
 
 func readGroup(payload []byte) (group, error) {
+	g, err := readHead(payload, len(payload))
+	if err != nil {
+		return g, err
+	}
+	g.table, g.data = g.table[:g.n*idSize:g.n*idSize], payload[g.dataAt:]
+	return g, nil
+}
+
+// headSize is how much of a payload is read to know which pages it has, and, under
+// CodecS2Parts, where its blocks are.
+const headSize = groupHeader + domainSize + GroupPages*idSize + 2*(maxParts-1)
+
+// readHead reads what is in front of the data, of a payload of size bytes. There
+// may be less of head than of the payload.
+func readHead(head []byte, size int) (group, error) {
 	var g group
-	if len(payload) < groupHeader {
-		return g, fmt.Errorf("chunk: group of %d bytes", len(payload))
+	if len(head) < groupHeader {
+		return g, fmt.Errorf("chunk: group of %d bytes", len(head))
 	}
 	var rest []byte
 	var err error
-	if g.domain, rest, err = cutDomain(payload[groupVersionAt], payload[groupHeader:]); err != nil {
+	if g.domain, rest, err = cutDomain(head[groupVersionAt], head[groupHeader:]); err != nil {
 		return g, fmt.Errorf("chunk: group of %w", err)
 	}
-	g.codec = Codec(payload[groupCodecAt])
+	g.codec = Codec(head[groupCodecAt])
 	if err := g.codec.check(); err != nil {
 		return g, err
 	}
-	g.n = int(payload[groupCountAt])
-	if g.n < 1 || g.n > GroupPages || payload[groupZeroAt] != 0 {
+	g.n = int(head[groupCountAt])
+	if g.n < 1 || g.n > GroupPages || head[groupZeroAt] != 0 {
 		return g, fmt.Errorf("chunk: group of %d pages", g.n)
 	}
-	raw := binary.LittleEndian.Uint32(payload[groupRawAt:])
-	stored := binary.LittleEndian.Uint32(payload[groupStoredAt:])
+	if g.codec == CodecS2Parts && g.n <= partPages {
+		return g, fmt.Errorf("chunk: group of %d pages in parts", g.n)
+	}
+	raw := binary.LittleEndian.Uint32(head[groupRawAt:])
+	stored := binary.LittleEndian.Uint32(head[groupStoredAt:])
 	if raw != uint32(g.n*PageSize) {
 		return g, fmt.Errorf("chunk: group of %d pages and %d bytes", g.n, raw)
 	}
-	if uint64(len(rest)) != uint64(g.n*idSize)+uint64(stored) {
-		return g, fmt.Errorf("chunk: group of %d bytes stores %d", len(payload), stored)
+	g.dataAt = len(head) - len(rest) + g.n*idSize
+	if len(rest) < g.n*idSize || uint64(size) != uint64(g.dataAt)+uint64(stored) {
+		return g, fmt.Errorf("chunk: group of %d bytes stores %d", size, stored)
 	}
 	if g.codec == CodecRaw && stored != raw || g.codec != CodecRaw && !pays(int(stored), int(raw)) {
 		return g, fmt.Errorf("chunk: group stores %d bytes of %d as %v", stored, raw, g.codec)
@@ -178,15 +202,79 @@ func readGroup(payload []byte) (group, error) {
 	return g, nil
 }
 
+// partAt is where in the payload the data of a part is, of a group that was read
+// by readHead from a payload of size bytes. ok is false where a part has none of
+// its own, or there is too little of the head to know.
+func (g group) partAt(p part, size int) (off, n int, ok bool) {
+	switch g.codec {
+	case CodecRaw:
+		return g.dataAt + p.first*PageSize, p.raw(), true
+	case CodecS2Parts:
+		last := (g.n - 1) / partPages
+		off = g.dataAt + 2*last
+		if len(g.data) < 2*last {
+			return 0, 0, false
+		}
+		for i := range last {
+			n = int(binary.LittleEndian.Uint16(g.data[2*i:]))
+			if i == p.first/partPages {
+				return off, n, n > 0 && off+n < size
+			}
+			off += n
+		}
+		return off, size - off, off < size
+	}
+	return 0, 0, false
+}
+
 func (g group) id(i int) ID { return ID(g.table[i*idSize:]) }
 func (g group) raw() int    { return g.n * PageSize }
 
-func (g group) ids() []ID {
-	ids := make([]ID, g.n)
+func (g group) ids() []ID { return g.idsOf(part{0, g.n}) }
+
+func (g group) idsOf(p part) []ID {
+	ids := make([]ID, p.end-p.first)
 	for i := range ids {
-		ids[i] = g.id(i)
+		ids[i] = g.id(p.first + i)
 	}
 	return ids
+}
+
+// part is a range of slots that are decoded together.
+type part struct{ first, end int }
+
+// parts yields the parts that hold pages in need, a bit for each slot.
+func (g group) parts(need uint32) iter.Seq[part] {
+	size := g.n
+	if g.codec == CodecS2Parts || g.codec == CodecRaw {
+		size = partPages
+	}
+	return func(yield func(part) bool) {
+		for p := (part{0, min(size, g.n)}); p.first < g.n; p = (part{p.end, min(p.end+size, g.n)}) {
+			if need&p.bits() != 0 && !yield(p) {
+				return
+			}
+		}
+	}
+}
+
+// sparse says whether the pages in need lie in so few parts that those are read
+// alone.
+func (g group) sparse(need uint32) bool {
+	n := 0
+	for range g.parts(need) {
+		n++
+	}
+	return (g.codec == CodecS2Parts || g.codec == CodecRaw) && 2*n*partPages <= g.n
+}
+
+func (p part) bits() uint32 { return 1<<p.end - 1<<p.first }
+func (p part) raw() int     { return (p.end - p.first) * PageSize }
+
+// matchPart is match for one part, whose pages stand alone in pages.
+func (g group) matchPart(p part, pages []byte, need uint32) (same uint32) {
+	g.n, g.table = p.end-p.first, g.table[p.first*idSize:p.end*idSize]
+	return g.match(pages, need&p.bits()>>p.first) << p.first
 }
 
 // match says which of the pages in need, a bit for each slot, are what their IDs
@@ -219,10 +307,18 @@ func (g group) decode(c *Coder, dst []byte) error {
 	return nil
 }
 
-// decodePrefix fills the first pages of dst, of raw() bytes, if it can. Only what
-// matches its ID was filled.
-func (g group) decodePrefix(c *Coder, dst []byte, pages int) error {
-	if err := c.decompressPrefix(dst[:g.raw():g.raw()], pages*PageSize, g.codec, g.data); err != nil {
+// decodePart fills dst, of the part's raw() bytes, and nothing beyond it.
+func (g group) decodePart(c *Coder, dst []byte, p part) error {
+	if err := c.decompressPart(dst[:p.raw():p.raw()], p, g.raw(), g.codec, g.data); err != nil {
+		return malformed{fmt.Errorf("chunk: group as %v: %w", g.codec, err)}
+	}
+	return nil
+}
+
+// decodeFor fills of dst, of raw() bytes, the pages in need, a bit for each, if it
+// can. Only what matches its ID was filled.
+func (g group) decodeFor(c *Coder, dst []byte, need uint32) error {
+	if err := c.decompressFor(dst[:g.raw():g.raw()], need, g.codec, g.data); err != nil {
 		return fmt.Errorf("chunk: group as %v: %w", g.codec, err)
 	}
 	return nil

@@ -8,7 +8,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-var codecs = []Codec{CodecRaw, CodecS2, CodecZstd}
+var codecs = []Codec{CodecRaw, CodecS2, CodecZstd, CodecS2Parts}
 
 // Every number of pages under every codec comes back, and nothing is written
 // beyond the pages.
@@ -27,7 +27,11 @@ func TestGroupRoundTrip(t *testing.T) {
 				t.Fatal("append changed what was there")
 			}
 			payload := out[len(prefix):]
-			if n > 2 && used != codec {
+			want := codec
+			if codec == CodecS2Parts && n <= partPages {
+				want = CodecS2
+			}
+			if n > 2 && used != want {
 				t.Errorf("%v of %d pages: stored as %v", codec, n, used)
 			}
 			_, got, err := GroupIDs(payload)
@@ -93,7 +97,7 @@ func TestGroupRefusesBadInput(t *testing.T) {
 		"none":     func() error { _, _, err := AppendGroup(nil, CodecS2, nil, nil); return err },
 		"many":     func() error { _, _, err := AppendGroup(nil, CodecS2, ids, pages); return err },
 		"short":    func() error { _, _, err := AppendGroup(nil, CodecS2, ids[:1], pages[:7]); return err },
-		"codec":    func() error { _, _, err := AppendGroup(nil, 3, ids[:1], pages[:PageSize]); return err },
+		"codec":    func() error { _, _, err := AppendGroup(nil, lastCodec+1, ids[:1], pages[:PageSize]); return err },
 		"zero id":  func() error { _, _, err := AppendGroup(nil, CodecS2, make([]ID, 1), pages[:PageSize]); return err },
 		"sum":      func() error { return SumPages(ids, pages[1:]) },
 		"no nodes": func() error { _, err := AppendNodes(nil, Domain{}, nil); return err },
@@ -110,7 +114,7 @@ func TestGroupRefusesBadInput(t *testing.T) {
 // A codec that compresses wrongly is found out before anything is stored.
 func TestCodecThatFails(t *testing.T) {
 	ids, pages := fillPages(1, GroupPages)
-	for _, codec := range []Codec{CodecS2, CodecZstd} {
+	for _, codec := range []Codec{CodecS2, CodecZstd, CodecS2Parts} {
 		c := Coder{spoil: func(b []byte) { b[len(b)/2] ^= 1 }}
 		out, used, err := c.AppendGroup(nil, codec, ids, pages)
 		if err != nil || used != CodecRaw || c.Faults() != 1 {
@@ -127,6 +131,9 @@ func TestCodecThatFails(t *testing.T) {
 func TestMaxCompressed(t *testing.T) {
 	if n := s2.MaxEncodedLen(maxRaw); n > maxCompressed {
 		t.Fatalf("s2 needs %d", n)
+	}
+	if n := 2*(maxParts-1) + maxParts*s2.MaxEncodedLen(partRaw); n > maxCompressed {
+		t.Fatalf("s2 in parts needs %d", n)
 	}
 	enc, _ := zstd.NewWriter(nil)
 	if n := enc.MaxEncodedSize(maxRaw); n > maxCompressed {

@@ -193,7 +193,11 @@ func TestAnyByteOnDisk(t *testing.T) {
 	ctx := context.Background()
 	w := k.s.NewWriter(WriterOptions{NoDedup: true})
 	for i, codec := range codecs {
-		ids, pages := fillPages(uint64(1+30*i), 2)
+		n := 2
+		if codec == CodecS2Parts {
+			n = partPages + 1
+		}
+		ids, pages := fillPages(uint64(1+30*i), n)
 		if err := w.AddGroup(Domain{}, codec, ids, pages); err != nil {
 			t.Fatal(err)
 		}
@@ -209,7 +213,7 @@ func TestAnyByteOnDisk(t *testing.T) {
 		places = append(places, a.places...)
 	}
 	k.apply()
-	if len(places) != 9 {
+	if len(places) != 14 {
 		t.Fatalf("%d placements", len(places))
 	}
 	path := ""

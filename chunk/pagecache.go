@@ -5,7 +5,7 @@ import (
 	"sync/atomic"
 )
 
-// A cachedGroup is a decoded group. Readers copy from it without a lock while it
+// A cachedGroup is a decoded part of a group. Readers copy from it without a lock while it
 // may be evicted: each counts as a user, and so does the cache. Its pages do not
 // change while it has one; whoever was the last gives their memory back.
 type cachedGroup struct {
@@ -37,8 +37,9 @@ func (g *cachedGroup) size() int64 { return int64(len(g.pages)) + int64(len(g.id
 
 const cacheShards = 64
 
-// A pageCache keeps decoded groups, and finds them by the key of any of their
-// pages: reading one page makes its neighbours cheap, without asking the index.
+// A pageCache keeps decoded parts of groups, and finds them by the key of any of
+// their pages: reading one page makes its neighbours cheap, without asking the
+// index.
 // A page is compared with its ID before it is first served. What is evicted is
 // what was not read since the hand of a clock passed it last.
 type pageCache struct {
@@ -51,9 +52,9 @@ type pageCache struct {
 	ring []*cachedGroup
 	hand int
 	used int64
-	// spare is the memory of full groups. New memory for every miss was most of
-	// what a miss cost.
-	spare bufferPool
+	// The memory of full groups, and of full parts of them. New memory for every
+	// miss was most of what a miss cost.
+	whole, partial bufferPool
 }
 
 type cachedPage struct {
@@ -62,26 +63,36 @@ type cachedPage struct {
 }
 
 func newPageCache(limit int64) *pageCache {
-	c := &pageCache{limit: limit, spare: bufferPool{size: maxRaw}}
+	c := &pageCache{limit: limit, whole: bufferPool{size: maxRaw}, partial: bufferPool{size: partRaw}}
 	for i := range c.shards {
 		c.shards[i].at = map[Key]cachedPage{}
 	}
 	return c
 }
 
-// room returns memory for the pages of a group, with any content: to be handed to
+// room returns memory for size bytes of pages, with any content: to be handed to
 // add, or to giveBack.
 func (c *pageCache) room(size int) []byte {
-	if size == c.spare.size {
-		return c.spare.get()
+	if p := c.pool(size); p != nil {
+		return p.get()
 	}
 	return make([]byte, size)
 }
 
 func (c *pageCache) giveBack(pages []byte) {
-	if len(pages) == c.spare.size {
-		c.spare.put(pages)
+	if p := c.pool(len(pages)); p != nil {
+		p.put(pages)
 	}
+}
+
+func (c *pageCache) pool(size int) *bufferPool {
+	switch size {
+	case c.whole.size:
+		return &c.whole
+	case c.partial.size:
+		return &c.partial
+	}
+	return nil
 }
 
 func (c *pageCache) leave(g *cachedGroup) {

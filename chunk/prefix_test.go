@@ -18,6 +18,9 @@ func groupOf(t *testing.T, codec Codec, n int, image func(page int, p []byte)) (
 		ids[i] = Sum(p)
 	}
 	payload, got, err := AppendGroup(nil, codec, ids, pages)
+	if codec == CodecS2Parts && n <= partPages {
+		codec = CodecS2
+	}
 	if err != nil || got != codec {
 		t.Fatalf("%v, %v", got, err)
 	}
@@ -52,7 +55,8 @@ func TestDecodeFor(t *testing.T) {
 		codec Codec
 		image func(int, []byte)
 	}{
-		"s2": {CodecS2, structured}, "s2 runs": {CodecS2, same}, "zstd": {CodecZstd, structured}, "raw": {CodecRaw, random},
+		"s2": {CodecS2, structured}, "s2 runs": {CodecS2, same}, "zstd": {CodecZstd, structured},
+		"parts": {CodecS2Parts, structured}, "parts runs": {CodecS2Parts, same}, "raw": {CodecRaw, random},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := newKit(t, nil)
@@ -111,6 +115,53 @@ func TestDecodeForStopsEarly(t *testing.T) {
 	bad.data = bytes.Clone(g.data)
 	bad.data[len(bad.data)-9] ^= 1
 	if verified, err := k.s.decodeFor(bad, dst, 1<<(GroupPages-1)|1); err == nil && verified == 1<<(GroupPages-1)|1 {
+		t.Error("damage was not seen")
+	}
+}
+
+// One page of a group in parts costs its part alone, whether it is kept or not.
+func TestPartsStandAlone(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(7, 9))
+	g, pages := groupOf(t, CodecS2Parts, GroupPages-1, func(_ int, p []byte) {
+		for b := 0; b < PageSize; b += 8 {
+			binary.LittleEndian.PutUint64(p[b:], rng.Uint64N(1<<20))
+		}
+	})
+	k := newKit(t, nil)
+	untouched := bytes.Repeat([]byte{0xEE}, maxRaw)
+	for slot := range g.n {
+		first := slot / partPages * partPages
+		end := min(first+partPages, g.n)
+		dst := bytes.Clone(untouched)
+		if verified, err := k.s.decodeFor(g, dst, 1<<slot); err != nil || verified != 1<<slot {
+			t.Fatalf("slot %d: %b, %v", slot, verified, err)
+		}
+		if !bytes.Equal(dst[:first*PageSize], untouched[:first*PageSize]) || !bytes.Equal(dst[end*PageSize:], untouched[end*PageSize:]) {
+			t.Errorf("slot %d: more than its part was decoded", slot)
+		}
+		served, err := k.s.keepParts(g, 1<<slot, func(got int, page []byte) {
+			if got != slot || !bytes.Equal(page, pages[slot*PageSize:(slot+1)*PageSize]) {
+				t.Errorf("slot %d: served slot %d", slot, got)
+			}
+		})
+		if err != nil || served != 1<<slot {
+			t.Fatalf("slot %d kept: %b, %v", slot, served, err)
+		}
+		for i := range g.n {
+			if kept := k.s.pages.get(g.domain.Key(g.id(i)), dst[:PageSize]); kept != (i < end) {
+				t.Errorf("page %d kept: %t, after slot %d", i, kept, slot)
+			}
+		}
+	}
+	// Damage in one part is none of the others'.
+	bad := g
+	bad.data = bytes.Clone(g.data)
+	bad.data[len(bad.data)-9] ^= 1
+	if verified, err := k.s.decodeFor(bad, bytes.Clone(untouched), 1<<5); err != nil || verified != 1<<5 {
+		t.Errorf("beside a damaged part: %b, %v", verified, err)
+	}
+	if verified, err := k.s.decodeFor(bad, bytes.Clone(untouched), 1<<(g.n-1)); err == nil && verified != 0 {
 		t.Error("damage was not seen")
 	}
 }

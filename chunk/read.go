@@ -93,30 +93,135 @@ func (s *Store) readGroup(loc seglog.Loc, buf []byte) (group, error) {
 	return g, nil
 }
 
-func (s *Store) decode(g group, dst []byte) error {
-	s.stats.groups.Add(1)
-	if err := g.decode(&s.coder, dst); err != nil {
-		return damage{err}
+// readGroupHead reads what is in front of a group's data, unverified; buf has room.
+func (s *Store) readGroupHead(loc seglog.Loc, buf []byte) (group, error) {
+	size := loc.PayloadSize()
+	head := buf[:min(headSize, max(size, 0))]
+	if err := s.log.ReadPart(loc, 0, head); err != nil {
+		return group{}, err
 	}
-	return nil
+	g, err := readHead(head, size)
+	if err == nil && g.domain != s.domain {
+		err = damaged("group of another dedup domain")
+	}
+	return g, err
+}
+
+// readParts serves pages in need, a bit for each slot, of a group whose head was
+// read, without reading all of it. It returns which are what their IDs name. Of
+// the others it says nothing: whoever wants them reads the whole frame. buf and
+// raw have room for what is read and for what that becomes.
+func (s *Store) readParts(loc seglog.Loc, g group, need uint32, buf, raw []byte, serve func(slot int, page []byte)) (served uint32) {
+	s.stats.frames.Add(1)
+	s.stats.groups.Add(1)
+	for p := range g.parts(need) {
+		off, n, ok := g.partAt(p, loc.PayloadSize())
+		if !ok || n > len(buf) || s.log.ReadPart(loc, off, buf[:n]) != nil {
+			continue
+		}
+		stored, pages := buf[:n:n], raw[:p.raw():p.raw()]
+		var verified uint32
+		if g.codec != CodecRaw && decompressPrefix(pages, bits.Len32(need&p.bits()>>p.first)*PageSize, stored) == nil {
+			verified = g.matchPart(p, pages, need)
+		}
+		if verified != need&p.bits() && decodeStored(pages, g.codec, stored) == nil {
+			verified = g.matchPart(p, pages, need) // it was stopped too early
+		}
+		for slot := p.first; slot < p.end; slot++ {
+			if verified&(1<<slot) != 0 {
+				serve(slot, pages[(slot-p.first)*PageSize:(slot-p.first+1)*PageSize])
+			}
+		}
+		served |= verified
+	}
+	return served
 }
 
 // decodeFor decodes what is needed of a group for the pages in need, a bit for
 // each slot, and says which of them are what their IDs name.
 func (s *Store) decodeFor(g group, dst []byte, need uint32) (verified uint32, err error) {
-	last := bits.Len32(need)
 	s.stats.groups.Add(1)
-	if err := g.decodePrefix(&s.coder, dst, last); err != nil {
+	if err := g.decodeFor(&s.coder, dst, need); err != nil {
 		return 0, damage{err}
 	}
 	if verified = g.match(dst, need); verified == need {
 		return verified, nil
 	}
 	// Stopped too early, or damaged.
-	if err := s.decode(g, dst); err != nil {
-		return 0, err
+	for p := range g.parts(need &^ verified) {
+		pages := dst[p.first*PageSize : p.end*PageSize]
+		if err := g.decodePart(&s.coder, pages, p); err != nil {
+			return 0, damage{err}
+		}
+		verified |= g.matchPart(p, pages, need)
 	}
-	return g.match(dst, need), nil
+	return verified, nil
+}
+
+// keepParts decodes the parts of a group that hold pages in need, a bit for each
+// slot, gives those to serve that are what their IDs name, and keeps all of them in
+// the page cache. It returns which were served.
+func (s *Store) keepParts(g group, need uint32, serve func(slot int, page []byte)) (served uint32, err error) {
+	for p := range g.parts(need) {
+		s.stats.groups.Add(1)
+		pages := s.pages.room(p.raw())
+		if err := g.decodePart(&s.coder, pages, p); err != nil {
+			s.pages.giveBack(pages)
+			return served, damage{err}
+		}
+		served |= s.keepPart(g, p, need, pages, serve)
+	}
+	return served, nil
+}
+
+// keepPart is the end of keepParts for one part, which it takes over.
+func (s *Store) keepPart(g group, p part, need uint32, pages []byte, serve func(slot int, page []byte)) (served uint32) {
+	served = g.matchPart(p, pages, need)
+	for slot := p.first; slot < p.end; slot++ {
+		if served&(1<<slot) != 0 {
+			serve(slot, pages[(slot-p.first)*PageSize:(slot-p.first+1)*PageSize])
+		}
+	}
+	if served != need&p.bits() {
+		s.pages.giveBack(pages) // damaged: who asks next should look at the log
+	} else {
+		s.pages.add(g.domain, g.idsOf(p), pages, served>>p.first)
+	}
+	return served
+}
+
+// keepSparse is keepParts for one slot of a group that need not be read as a whole.
+// It says whether it served it.
+func (s *Store) keepSparse(loc seglog.Loc, slot int, id ID, buf []byte, serve func(slot int, page []byte)) bool {
+	g, err := s.readGroupHead(loc, buf)
+	if err != nil || slot >= g.n || g.id(slot) != id || !g.sparse(1<<slot) {
+		return false
+	}
+	for p := range g.parts(1 << slot) {
+		off, n, ok := g.partAt(p, loc.PayloadSize())
+		stored := buf[headSize:]
+		if !ok || n > len(stored) || s.log.ReadPart(loc, off, stored[:n]) != nil {
+			return false
+		}
+		s.stats.frames.Add(1)
+		s.stats.groups.Add(1)
+		pages := s.pages.room(p.raw())
+		if decodeStored(pages, g.codec, stored[:n:n]) != nil {
+			s.pages.giveBack(pages)
+			return false
+		}
+		return s.keepPart(g, p, 1<<slot, pages, serve) != 0
+	}
+	return false
+}
+
+// decodeStored fills pages from the data of a part that was read alone.
+func decodeStored(pages []byte, codec Codec, stored []byte) error {
+	if codec == CodecRaw {
+		copy(pages, stored)
+		return nil
+	}
+	return decompressS2(pages, stored)
 }
 
 // Page reads a page into dst, of PageSize bytes. The page is verified. On an
@@ -134,16 +239,21 @@ func (s *Store) Page(id ID, dst []byte) error {
 		return nil
 	}
 	s.stats.pageMisses.Add(1)
-	return s.readPage(id, dst, true)
+	return s.readPage(id, dst, planOptions{keep: true})
 }
 
-// readPage reads past the cache, and leaves the group there if keep is set.
-func (s *Store) readPage(id ID, dst []byte, keep bool) error {
-	keep = keep && s.pages.limit > 0
+// readPage reads past the cache.
+func (s *Store) readPage(id ID, dst []byte, o planOptions) error {
+	keep := o.keep && s.pages.limit > 0
 	buf := s.frames.get()
 	defer s.frames.put(buf)
 	return s.find(id, false, func(at index.Location) error {
-		g, err := s.readGroup(frameLoc(at), buf)
+		loc := frameLoc(at)
+		serve := func(_ int, page []byte) { copy(dst, page) }
+		if keep && !o.whole && s.keepSparse(loc, int(at.Slot), id, buf, serve) {
+			return nil
+		}
+		g, err := s.readGroup(loc, buf)
 		if err != nil {
 			return err
 		}
@@ -151,33 +261,22 @@ func (s *Store) readPage(id ID, dst []byte, keep bool) error {
 		if slot >= g.n || g.id(slot) != id {
 			return damaged("group does not hold the page at slot %d", slot)
 		}
-		need, verified := uint32(1)<<slot, uint32(0)
-		var pages []byte
+		need := uint32(1) << slot
+		var served uint32
 		if keep {
-			pages = s.pages.room(g.raw())
-			if err = s.decode(g, pages); err == nil {
-				verified = g.match(pages, need)
-			}
-			if verified != need {
-				defer s.pages.giveBack(pages)
-			}
+			served, err = s.keepParts(g, need, serve)
 		} else {
 			raw := s.raws.get()
 			defer s.raws.put(raw)
-			pages = raw[:g.raw():g.raw()]
-			verified, err = s.decodeFor(g, pages, need)
+			pages := raw[:g.raw():g.raw()]
+			if served, err = s.decodeFor(g, pages, need); served == need {
+				copy(dst, pages[slot*PageSize:])
+			}
 		}
-		if err != nil {
-			return err
+		if err == nil && served != need {
+			err = damaged("page does not match its id")
 		}
-		if verified != need {
-			return damaged("page does not match its id")
-		}
-		copy(dst, pages[slot*PageSize:])
-		if keep {
-			s.pages.add(g.domain, g.ids(), pages, verified)
-		}
-		return nil
+		return err
 	})
 }
 
@@ -267,12 +366,12 @@ func (d Direct) Page(id ID, dst []byte) error {
 		clear(dst)
 		return nil
 	}
-	return d.s.readPage(id, dst, false)
+	return d.s.readPage(id, dst, planOptions{whole: true})
 }
 
 // Pages is Store.Pages.
 func (d Direct) Pages(ctx context.Context, refs []PageRef) error {
-	return d.s.readPages(ctx, refs, false)
+	return d.s.readPages(ctx, refs, planOptions{whole: true})
 }
 
 // Node is Store.Node.

@@ -41,10 +41,15 @@ const (
 // damage, and returns the error of the first of refs. Their Dst stay as they
 // were. Other errors end it at once.
 func (s *Store) Pages(ctx context.Context, refs []PageRef) error {
-	return s.readPages(ctx, refs, len(refs) <= cachedRead && s.pages.limit > 0)
+	return s.readPages(ctx, refs, planOptions{keep: len(refs) <= cachedRead && s.pages.limit > 0})
 }
 
-func (s *Store) readPages(ctx context.Context, refs []PageRef, keep bool) error {
+type planOptions struct {
+	keep  bool // what is decoded in the page cache
+	whole bool // read frames as a whole, and verify all of them
+}
+
+func (s *Store) readPages(ctx context.Context, refs []PageRef, o planOptions) error {
 	for i := range refs {
 		if err := checkPage(refs[i].Dst); err != nil {
 			return err
@@ -53,7 +58,7 @@ func (s *Store) readPages(ctx context.Context, refs []PageRef, keep bool) error 
 	var first error
 	for len(refs) > 0 {
 		n := min(len(refs), restoreWindow)
-		p := s.newPlan(refs[:n], keep)
+		p := s.newPlan(refs[:n], o)
 		err := p.run(ctx)
 		p.done()
 		switch {
@@ -74,8 +79,8 @@ func (s *Store) readPages(ctx context.Context, refs []PageRef, keep bool) error 
 // have its ID: the head is the first of them, next leads to the others. Plans are
 // used again, since most of what they cost is memory.
 type plan struct {
-	s      *Store
-	keep   bool
+	s *Store
+	planOptions
 	refs   []PageRef
 	heads  heads
 	next   []int32
@@ -101,12 +106,12 @@ type groupAt struct {
 	offset  uint32
 }
 
-func (s *Store) newPlan(refs []PageRef, keep bool) *plan {
+func (s *Store) newPlan(refs []PageRef, o planOptions) *plan {
 	p, _ := s.plans.Get().(*plan)
 	if p == nil {
 		p = &plan{heads: heads{seed: s.seed}, taken: map[groupAt]struct{}{}}
 	}
-	p.s, p.keep, p.refs = s, keep, refs
+	p.s, p.planOptions, p.refs = s, o, refs
 	p.heads.reset(len(refs))
 	p.next = slices.Grow(p.next[:0], len(refs))[:len(refs)]
 	if len(p.state) < len(refs) {
@@ -125,7 +130,7 @@ func (s *Store) newPlan(refs []PageRef, keep bool) *plan {
 			clear(r.Dst)
 			continue
 		}
-		if keep && s.pages.get(s.domain.Key(r.ID), r.Dst) {
+		if o.keep && s.pages.get(s.domain.Key(r.ID), r.Dst) {
 			s.stats.pageHits.Add(1)
 			continue
 		}
@@ -163,7 +168,9 @@ func (p *plan) run(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		err := p.s.readPage(p.refs[i].ID, p.refs[i].Dst, p.keep)
+		// Where a frame is damaged, all that is in it is: the next that builds an
+		// index will not find it.
+		err := p.s.readPage(p.refs[i].ID, p.refs[i].Dst, planOptions{keep: p.keep, whole: true})
 		switch {
 		case err == nil:
 			p.spread(int32(i))
@@ -184,6 +191,8 @@ func (p *plan) work(ctx context.Context) {
 	defer p.s.frames.put(payload)
 	raw := p.s.raws.get()
 	defer p.s.raws.put(raw)
+	dense := p.keep || p.whole
+	full := 0 // groups in a row of which most was wanted
 	for {
 		start := int(p.span.Add(1)-1) * restoreSpan
 		if start >= len(p.refs) {
@@ -202,7 +211,11 @@ func (p *plan) work(ctx context.Context) {
 			at, err := p.s.locate(id)
 			failpoint.At(failpoint.Located, "")
 			if err == nil && p.claim(at) {
-				err = p.fill(at, payload, raw)
+				var most bool
+				most, err = p.fill(at, payload, raw, !dense && full < fullRow)
+				if full++; !most {
+					full = 0
+				}
 			}
 			if err != nil && !isDamage(err) && !errors.Is(err, ErrNotStored) {
 				p.broken.Store(true)
@@ -223,14 +236,65 @@ func (p *plan) claim(at index.Location) bool {
 	return true
 }
 
-// fill reads a group and serves whatever of the window is in it.
-func (p *plan) fill(at index.Location, payload, raw []byte) error {
-	g, err := p.s.readGroup(frameLoc(at), payload)
-	if err != nil {
-		return err
-	}
+// fullRow is after how many groups in a row of which most was wanted a worker stops
+// looking whether less is wanted of the next: it restores an image.
+const fullRow = 4
+
+// fill reads a group and serves whatever of the window is in it. With sparse it
+// looks first whether it need read all of it; most says that it did.
+func (p *plan) fill(at index.Location, payload, raw []byte, sparse bool) (most bool, err error) {
 	var heads [GroupPages]int32
-	need := uint32(0)
+	serve := func(slot int, page []byte) {
+		j := heads[slot]
+		copy(p.refs[j].Dst, page)
+		p.spread(j)
+	}
+	loc := frameLoc(at)
+	if sparse {
+		if g, err := p.s.readGroupHead(loc, payload); err == nil {
+			need := p.take(g, &heads)
+			var left uint32
+			if left = need; g.sparse(need) {
+				left &^= p.s.readParts(loc, g, need, payload[headSize:], raw, serve)
+			}
+			if need != 0 && left == 0 {
+				return false, nil
+			}
+			for slot := range g.n {
+				if left&(1<<slot) != 0 {
+					p.state[heads[slot]].Store(wanted)
+				}
+			}
+		}
+	}
+	g, err := p.s.readGroup(loc, payload)
+	if err != nil {
+		return true, err
+	}
+	need := p.take(g, &heads)
+	if need == 0 {
+		return true, nil
+	}
+	if p.keep {
+		_, err = p.s.keepParts(g, need, serve)
+		return true, err
+	}
+	pages := raw[:g.raw():g.raw()]
+	verified, err := p.s.decodeFor(g, pages, need)
+	if err != nil {
+		return true, err
+	}
+	for slot := range g.n {
+		if verified&(1<<slot) != 0 {
+			serve(slot, pages[slot*PageSize:(slot+1)*PageSize])
+		}
+	}
+	return true, nil
+}
+
+// take takes on what of the window is in a group: a bit for each slot, and which
+// head it is.
+func (p *plan) take(g group, heads *[GroupPages]int32) (need uint32) {
 	for slot := range g.n {
 		id := g.id(slot)
 		if j, ok := p.heads.find(p.refs, &id); ok && p.state[j].CompareAndSwap(wanted, taken) {
@@ -238,36 +302,7 @@ func (p *plan) fill(at index.Location, payload, raw []byte) error {
 			need |= 1 << slot
 		}
 	}
-	if need == 0 {
-		return nil
-	}
-	pages := raw[:g.raw():g.raw()]
-	var verified uint32
-	if p.keep {
-		pages = p.s.pages.room(g.raw())
-		if err = p.s.decode(g, pages); err == nil {
-			verified = g.match(pages, need)
-		}
-	} else {
-		verified, err = p.s.decodeFor(g, pages, need)
-	}
-	if err != nil {
-		if p.keep {
-			p.s.pages.giveBack(pages)
-		}
-		return err
-	}
-	for slot := range g.n {
-		if verified&(1<<slot) != 0 {
-			j := heads[slot]
-			copy(p.refs[j].Dst, pages[slot*PageSize:(slot+1)*PageSize])
-			p.spread(j)
-		}
-	}
-	if p.keep {
-		p.s.pages.add(g.domain, g.ids(), pages, verified)
-	}
-	return nil
+	return need
 }
 
 // spread copies the page at head j to the others that want it.

@@ -6,6 +6,9 @@ import (
 	"errors"
 	"slices"
 	"testing"
+
+	"github.com/snapstore/snapstore/internal/index"
+	"github.com/snapstore/snapstore/internal/seglog"
 )
 
 // refs asks for ids side by side in one image, in the middle of a guard, and
@@ -210,4 +213,63 @@ func TestRestoreWrongBytes(t *testing.T) {
 		}
 		k.idle()
 	}
+}
+
+// Of groups of which little is wanted little is read; what can not be proved of
+// them so is read as a whole, and damage is named as ever.
+func TestRestoreReadsLittleOfSparseGroups(t *testing.T) {
+	ctx := context.Background()
+	k := newKit(t, func(o *StoreOptions) { o.PageCacheBytes = -1 })
+	all := k.put(0, 300*GroupPages)
+	var ids []ID
+	for i := 0; i < len(all); i += GroupPages {
+		ids = append(ids, all[i+i/GroupPages%GroupPages])
+	}
+	stored := 0
+	for _, f := range k.l.frames {
+		stored += len(f.Payload)
+	}
+	refs, check := k.refs(ids)
+	if err := k.s.Pages(ctx, refs); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	if len(k.l.reads) != 0 || k.l.partial > stored/2 {
+		t.Errorf("%d groups were read as a whole, and %d of %d bytes of others", len(k.l.reads), k.l.partial, stored)
+	}
+	k.idle()
+
+	// Whoever looks for damage reads everything.
+	if err := k.s.Direct().Pages(ctx, refs); err != nil {
+		t.Fatal(err)
+	}
+	if len(k.l.reads) != len(ids) {
+		t.Errorf("%d of %d groups were read as a whole", len(k.l.reads), len(ids))
+	}
+
+	// Three that do not prove themselves: the data of one, the head of another,
+	// and a third that is well when it is read again.
+	at := func(i int) seglog.Loc { return frameLoc(k.x.at[index.ID(k.s.domain.Key(ids[i]))].Location) }
+	k.l.change(at(10), func(b []byte) {
+		for i := headSize; i < len(b); i++ {
+			b[i] ^= 0x55
+		}
+	})
+	k.l.change(at(20), func(b []byte) { b[groupHeader+20%GroupPages*idSize] ^= 1 })
+	k.l.lie = map[seglog.Loc]bool{at(30): true}
+	refs, check = k.refs(append(append(slices.Clone(ids[:10]), ids[11:20]...), ids[21:]...))
+	if err := k.s.Pages(ctx, refs); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	refs, _ = k.refs(ids)
+	err := k.s.Pages(ctx, refs)
+	var ce *CorruptionError
+	if !errors.As(err, &ce) || ce.ID != ids[10] {
+		t.Errorf("damage: %v", err)
+	}
+	if lost := k.lost(); !slices.Contains(lost, ids[10]) || !slices.Contains(lost, ids[20]) || len(lost) != 2 {
+		t.Errorf("lost %v", lost)
+	}
+	k.idle()
 }

@@ -22,6 +22,7 @@ type Lookup interface {
 // Frames reads frames of the log. *seglog.Log is one.
 type Frames interface {
 	ReadFrame(seglog.Loc, []byte) (seglog.Kind, []byte, error)
+	ReadPart(loc seglog.Loc, off int, buf []byte) error
 }
 
 // StoreOptions say what a Store reads from. Zero sizes are defaults, negative

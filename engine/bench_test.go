@@ -58,7 +58,7 @@ func compressed(b *testing.B, pages []byte) int {
 		if err := chunk.SumPages(ids, g); err != nil {
 			b.Fatal(err)
 		}
-		enc, _, err := chunk.AppendGroup(nil, chunk.CodecS2, ids, g)
+		enc, _, err := chunk.AppendGroup(nil, chunk.CodecS2Parts, ids, g)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -187,7 +187,7 @@ func pipelineLimit(img []byte, prove bool) time.Duration {
 						continue
 					}
 					if prove {
-						_, _, _ = coders[w].AppendGroup(outs[w][:0], chunk.CodecS2, keptIDs, kept)
+						_, _, _ = coders[w].AppendGroup(outs[w][:0], chunk.CodecS2Parts, keptIDs, kept)
 					} else {
 						s2.Encode(outs[w], kept)
 					}

@@ -50,7 +50,8 @@ func (c *Canister) load(ctx context.Context, id SnapshotID, o LoadOptions) (Load
 	if err != nil {
 		return res, err
 	}
-	defer op.end()
+	end := op.end
+	defer func() { end() }()
 
 	_, from, err := c.e.lookup(id.Canister)
 	if err != nil {
@@ -94,11 +95,19 @@ func (c *Canister) load(ctx context.Context, id SnapshotID, o LoadOptions) (Load
 	if err != nil {
 		return res, err
 	}
-	rearm(patches)
 	if id.Canister == c.id {
 		if u := c.uploads[id.Local]; u != nil {
 			delete(c.uploads, id.Local)
 			u.shut(ErrImmutable)
+		}
+	}
+	if len(patches) > 0 {
+		// The guest need not wait for this, only the canister's next operation.
+		end = func() {
+			go func() {
+				rearm(patches)
+				op.end()
+			}()
 		}
 	}
 	return res, nil

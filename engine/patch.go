@@ -3,7 +3,9 @@ package engine
 import (
 	"context"
 	"fmt"
+	"runtime"
 	"slices"
+	"sync"
 
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/internal/trackmem"
@@ -139,22 +141,18 @@ func (p *patch) apply(ctx context.Context) error {
 		return err
 	}
 	keep := len(p.kept) / PageSize
+	p.applyKept(keep)
 	refs := make([]chunk.PageRef, 0, fillWindow)
-	for i, page := range p.pages {
-		dst := tm.Page(page)
-		switch {
-		case p.ids[i].IsZero():
-			if *(*pageBytes)(dst) != (pageBytes{}) {
-				clear(dst)
-			}
-		case i < keep:
-			copy(dst, p.kept[i*PageSize:])
-		default:
+	for i := keep; i < len(p.pages); i++ {
+		dst := tm.Page(p.pages[i])
+		if p.ids[i].IsZero() {
+			zero(dst)
+		} else {
 			refs = append(refs, chunk.PageRef{ID: p.ids[i], Dst: dst})
 		}
 		if len(refs) == cap(refs) || i == len(p.pages)-1 {
 			if err := p.from.Pages(ctx, refs); err != nil {
-				return m.s.located(err, m.section, page)
+				return m.s.located(err, m.section, p.pages[i])
 			}
 			refs = refs[:0]
 		}
@@ -170,6 +168,37 @@ func (p *patch) apply(ctx context.Context) error {
 		}
 	}
 	return nil
+}
+
+// keptShare is how many kept pages are worth another goroutine to write them. Most
+// of the time goes to the faults of memory that is tracked, which do not wait for
+// one another.
+const keptShare = 256
+
+// applyKept writes the first pages, which were kept.
+func (p *patch) applyKept(keep int) {
+	share := max((keep+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0), keptShare)
+	var wg sync.WaitGroup
+	for from := 0; from < keep; from += share {
+		wg.Go(func() {
+			for i := from; i < min(from+share, keep); i++ {
+				dst := p.m.lent.tm.Page(p.pages[i])
+				if p.ids[i].IsZero() {
+					zero(dst)
+				} else {
+					copy(dst, p.kept[i*PageSize:(i+1)*PageSize])
+				}
+			}
+		})
+	}
+	wg.Wait()
+}
+
+// zero makes a page all zeros, and touches none that is.
+func zero(page []byte) {
+	if *(*pageBytes)(page) != (pageBytes{}) {
+		clear(page)
+	}
 }
 
 // rearm is for patches that were applied, when the guest may run again. Pages of

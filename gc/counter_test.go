@@ -21,6 +21,8 @@ func (noFrames) ReadFrame(seglog.Loc, []byte) (seglog.Kind, []byte, error) {
 	return 0, nil, errors.New("no frames here")
 }
 
+func (noFrames) ReadPart(seglog.Loc, int, []byte) error { return errors.New("no frames here") }
+
 // A take that meets a chunk and the cleaning that moves it can share a batch:
 // the move must not put the count back to what it was before the take.
 func TestCountsAndMovesOfOneBatch(t *testing.T) {

@@ -21,6 +21,29 @@ func (l *Log) ReadFrame(loc Loc, buf []byte) (Kind, []byte, error) {
 	return hdr.kind, payload, err
 }
 
+// ReadPart fills buf with the payload of a frame from off on, as it is on disk:
+// nothing is verified. It is for content that proves itself, of which less is
+// wanted than the frame has; what does not prove itself is read with ReadFrame,
+// which tells why. Safe for concurrent use.
+func (l *Log) ReadPart(loc Loc, off int, buf []byte) error {
+	seg, err := l.acquire(loc.Segment)
+	if err != nil {
+		return fmt.Errorf("seglog: %s: %w", loc, err)
+	}
+	defer l.release(seg)
+	end := headerSize + int64(off) + int64(len(buf))
+	if off < 0 || end > int64(loc.Length) || int64(loc.Offset)+end > seg.written.Load() {
+		return fmt.Errorf("seglog: %s: %d bytes at %d of the payload: %w", loc, len(buf), off, io.ErrUnexpectedEOF)
+	}
+	if err := l.readAt(seg, buf, int64(loc.Offset)+headerSize+int64(off)); err != nil {
+		return fmt.Errorf("seglog: %s: %w", loc, err)
+	}
+	return nil
+}
+
+// PayloadSize is how long the payload of the frame at loc is.
+func (l Loc) PayloadSize() int { return int(l.Length) - headerSize }
+
 func (l *Log) readFrame(loc Loc, buf []byte) (header, []byte, error) {
 	seg, err := l.acquire(loc.Segment)
 	if err != nil {

@@ -194,7 +194,8 @@ func groups() []attempt {
 		"version 0":                at(0, 0),
 		"version 3":                at(0, 3),
 		"a domain that is not":     at(0, 2),
-		"unknown codec":            at(1, 3),
+		"unknown codec":            at(1, 4),
+		"in parts, and is one":     at(1, 3),
 		"another codec":            at(1, 2),
 		"raw":                      at(1, 0),
 		"no page":                  at(2, 0),
@@ -218,6 +219,24 @@ func groups() []attempt {
 		"length of s2 of 4 pages":  func(b []byte) []byte { return at(table+96, 0x80, 0x80, 1)(b) },
 		"domain of zeros, version": func(b []byte) []byte { b[0] = 2; return append(b[:12:12], append(make([]byte, 32), b[12:]...)...) },
 	})
+	const lengths = table + 9*32 // of two parts; the third has the rest
+	out = append(out, fed(groupOf(chunk.CodecS2Parts, chunk.Domain{}, 9), decode, chunk.ErrMalformed, map[string]func([]byte) []byte{
+		"parts: one block":       at(1, 1),
+		"parts: four pages":      at(2, 4),
+		"parts: length 0":        at(lengths, 0, 0),
+		"parts: length of 65535": at(lengths, 0xff, 0xff),
+		"parts: one byte more":   func(b []byte) []byte { le.PutUint16(b[lengths:], le.Uint16(b[lengths:])+1); return b },
+		"parts: all in the second": func(b []byte) []byte {
+			le.PutUint16(b[lengths+2:], uint16(len(b)-lengths-4)-le.Uint16(b[lengths:]))
+			return b
+		},
+		"parts: lengths cut":        func(b []byte) []byte { le.PutUint32(b[8:], 3); return b[:lengths+3] },
+		"parts: no data":            func(b []byte) []byte { le.PutUint32(b[8:], 4); return b[:lengths+4] },
+		"parts: nothing":            func(b []byte) []byte { le.PutUint32(b[8:], 0); return b[:lengths] },
+		"parts: first says 2^31":    at(lengths+4, 0xff, 0xff, 0xff, 0xff, 7),
+		"parts: first says 8 pages": at(lengths+4, 0x80, 0x80, 2),
+		"parts: data of noise":      func(b []byte) []byte { copy(b[lengths+4:], content(3, len(b)-lengths-4)); return b },
+	})...)
 	in := chunk.DedupCanister.Of([]byte("a"))
 	out = append(out, fed(groupOf(chunk.CodecZstd, in, 2), decode, chunk.ErrMalformed, map[string]func([]byte) []byte{
 		"zstd: domain cut":       cut(30),
