@@ -44,6 +44,12 @@ func (s *Store) Pages(ctx context.Context, refs []PageRef) error {
 	return s.readPages(ctx, refs, planOptions{keep: len(refs) <= cachedRead && s.pages.limit > 0})
 }
 
+// PagesOnce is Pages for pages that nobody will read again soon: they do not go
+// through the page cache, however few they are.
+func (s *Store) PagesOnce(ctx context.Context, refs []PageRef) error {
+	return s.readPages(ctx, refs, planOptions{})
+}
+
 type planOptions struct {
 	keep  bool // what is decoded in the page cache
 	whole bool // read frames as a whole, and verify all of them

@@ -67,6 +67,7 @@ type Engine struct {
 	recovery recovery
 	tracker  *trackmem.Tracker
 	bufs     chan *trackmem.PageBuf // for copies of live pages
+	blocks   sync.Pool              // *keptPages
 	early    earlyBatches
 	lost     lostPages
 	scrub    *scrubbing // nil when nothing is scrubbed

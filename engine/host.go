@@ -51,25 +51,25 @@ func (c *Canister) revert(ctx context.Context) error {
 			return translate(err)
 		}
 	}
-	var patches []*patch
+	var ps *patches
 	err = c.paused(ctx, func() (err error) {
 		c.gate.Lock()
 		defer c.gate.Unlock()
 		if err := c.open(); err != nil {
 			return err
 		}
-		patches, _, err = c.patches(ctx, c.store, m, SnapshotID{}, nil)
+		ps, _, err = c.patches(ctx, c.e.newKeeper(ctx, c.store), m, SnapshotID{}, nil)
 		if err != nil {
 			return err
 		}
-		if err := c.applyPatches(patches); err != nil {
+		if err := c.apply(ps); err != nil {
 			return err
 		}
 		c.fill(m)
 		return nil
 	})
 	if err == nil {
-		rearm(patches)
+		ps.rearm()
 	}
 	return err
 }

@@ -87,9 +87,9 @@ func (c *Canister) load(ctx context.Context, id SnapshotID, o LoadOptions) (Load
 		}
 	}
 
-	var patches []*patch
+	var ps *patches
 	err = c.paused(ctx, func() (err error) {
-		res, patches, err = c.loadPaused(ctx, op, next, store, m, id)
+		res, ps, err = c.loadPaused(ctx, op, next, store, m, id)
 		return err
 	})
 	if err != nil {
@@ -101,14 +101,12 @@ func (c *Canister) load(ctx context.Context, id SnapshotID, o LoadOptions) (Load
 			u.shut(ErrImmutable)
 		}
 	}
-	if len(patches) > 0 {
-		// The guest need not wait for this, only the canister's next operation.
-		end = func() {
-			go func() {
-				rearm(patches)
-				op.end()
-			}()
-		}
+	// The guest need not wait for this, only the canister's next operation.
+	end = func() {
+		go func() {
+			ps.rearm()
+			op.end()
+		}()
 	}
 	return res, nil
 }
@@ -138,44 +136,52 @@ func (c *Canister) ask(ctx context.Context, id SnapshotID) error {
 // loadPaused commits a load and makes the live state what was loaded. Nobody
 // writes from the check to the end: what is checked is what changes. The
 // patches it gives are applied, and wait for rearm.
-func (c *Canister) loadPaused(ctx context.Context, op *operation, next *record.Record, from *chunk.Store, m *manifest.Manifest, id SnapshotID) (res LoadResult, _ []*patch, err error) {
+func (c *Canister) loadPaused(ctx context.Context, op *operation, next *record.Record, from *chunk.Store, m *manifest.Manifest, id SnapshotID) (res LoadResult, ps *patches, err error) {
 	c.gate.Lock()
 	defer c.gate.Unlock()
 	if err := c.openToLoad(); err != nil {
 		return res, nil, err
 	}
-	differ := map[Section][]manifest.PageEntry{}
-	if res.Pages, err = c.checkLoad(ctx, op.rec.Head, next.Head, from, m, id, differ); errors.Is(err, ErrCorrupt) {
+	k := c.e.newKeeper(ctx, from)
+	defer func() {
+		if err != nil {
+			k.release()
+		}
+	}()
+	differ := map[Section]*differing{}
+	if res.Pages, err = c.checkLoad(op.rec.Head, next.Head, k, m, id, differ); errors.Is(err, ErrCorrupt) {
 		// It may be the head that can not be read, and this is the way out of that.
-		res.Pages, err = c.checkWhole(ctx, next.Head, from, m, id, differ)
+		k.release()
+		k = c.e.newKeeper(ctx, from)
+		res.Pages, err = c.checkWhole(next.Head, k, m, id, differ)
 	}
 	if err != nil {
 		return res, nil, err
 	}
-	patches, pages, err := c.patches(ctx, from, m, id, differ)
+	ps, pages, err := c.patches(ctx, k, m, id, differ)
 	if err != nil {
 		return res, nil, err
 	}
 	res.Pages += pages
 	seq, err := op.commit(ctx, next)
 	if err != nil {
-		cancelPatches(patches)
+		ps.cancel()
 		return res, nil, err
 	}
 	res.Sequence = uint64(seq)
-	if err := c.applyPatches(patches); err != nil {
+	if err := c.apply(ps); err != nil {
 		return res, nil, err
 	}
 	c.fill(m)
 	c.headless.Store(nil)
-	return res, patches, nil
+	return res, ps, nil
 }
 
 // checkWhole is checkLoad where nothing is known of the head: all of the
 // snapshot is read, and of lent sections every page counts as different.
-func (c *Canister) checkWhole(ctx context.Context, root chunk.ID, from *chunk.Store, m *manifest.Manifest, id SnapshotID, differ map[Section][]manifest.PageEntry) (uint64, error) {
+func (c *Canister) checkWhole(root chunk.ID, k *keeper, m *manifest.Manifest, id SnapshotID, differ map[Section]*differing) (uint64, error) {
 	clear(differ)
-	pages, err := c.checkLoad(ctx, chunk.ID{}, root, from, m, id, differ)
+	pages, err := c.checkLoad(chunk.ID{}, root, k, m, id, differ)
 	if err != nil {
 		return 0, err
 	}
@@ -183,14 +189,19 @@ func (c *Canister) checkWhole(ctx context.Context, root chunk.ID, from *chunk.St
 		if mem.lent == nil {
 			continue
 		}
-		known := map[uint64]chunk.ID{}
-		for _, p := range differ[section] {
-			known[p.Index] = p.ID
+		known := differ[section]
+		if known == nil {
+			known = &differing{}
 		}
 		r, _ := m.Section(section)
-		all := make([]manifest.PageEntry, pagesOf(r.Size))
-		for i := range all {
-			all[i] = manifest.PageEntry{Index: uint64(i), ID: known[uint64(i)]}
+		all := &differing{pages: make([]manifest.PageEntry, pagesOf(r.Size)), kept: make([][]byte, pagesOf(r.Size))}
+		for i := range all.pages {
+			all.pages[i].Index = uint64(i)
+		}
+		for i, en := range known.pages {
+			if en.Index < uint64(len(all.pages)) {
+				all.pages[en.Index].ID, all.kept[en.Index] = en.ID, known.kept[i]
+			}
 		}
 		differ[section] = all
 	}
@@ -216,16 +227,22 @@ func (c *Canister) flushUpload(ctx context.Context, local uint64) error {
 
 // checkLoad reads and verifies what the load will bring: the pages that differ
 // between the durable head and the snapshot, and those dirty in memory. What
-// differs in lent sections is only put into differ.
-func (c *Canister) checkLoad(ctx context.Context, head, root chunk.ID, from *chunk.Store, m *manifest.Manifest, id SnapshotID, differ map[Section][]manifest.PageEntry) (uint64, error) {
+// differs in lent sections is put into differ, and k begins to read it.
+func (c *Canister) checkLoad(head, root chunk.ID, k *keeper, m *manifest.Manifest, id SnapshotID, differ map[Section]*differing) (uint64, error) {
+	ctx, from := k.ctx, k.from
 	v := verifier{store: from, ctx: ctx, id: id}
 	for d, err := range manifest.Diff(ctx, either(c.store, from), head, root) {
 		if err != nil {
 			return 0, locate(err, id.Canister, id, d.Section, d.Page)
 		}
 		if mem := c.sections[d.Section]; mem != nil && mem.lent != nil {
-			// Its patch reads what it brings.
-			differ[d.Section] = append(differ[d.Section], manifest.PageEntry{Index: d.Page, ID: d.B})
+			of := differ[d.Section]
+			if of == nil {
+				of = &differing{}
+				differ[d.Section] = of
+			}
+			of.pages = append(of.pages, manifest.PageEntry{Index: d.Page, ID: d.B})
+			of.kept = append(of.kept, k.add(d.B))
 			continue
 		}
 		if err := v.add(d.Section, d.Page, d.B); err != nil {

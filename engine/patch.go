@@ -12,10 +12,6 @@ import (
 	"github.com/snapstore/snapstore/manifest"
 )
 
-// patchKept is how many pages of a load are kept from when they are verified to
-// when they are written into live memory; the rest is read twice.
-const patchKept = 256 << 20 / PageSize
-
 // patch is what makes a lent section equal to a version: the pages that differ
 // from it, or may.
 type patch struct {
@@ -24,21 +20,33 @@ type patch struct {
 	root  SectionRoot
 	pages []uint64
 	ids   []chunk.ID
-	kept  []byte // of the first pages
+	kept  [][]byte // nil for zeros, and for what is read again when it is written
+}
+
+// patches are those of all lent sections, and the memory of what they keep.
+type patches struct {
+	all []*patch
+	k   *keeper
+}
+
+// differing is where a lent section differs, in order, and what is read of it.
+type differing struct {
+	pages []manifest.PageEntry
+	kept  [][]byte
 }
 
 // patches plans and verifies what lent sections need to become those of a
-// manifest; differ is where it differs from the durable state. Until apply or
-// cancel, what was dirty belongs to the patches. The caller holds the gate, and
-// the guest stands still.
-func (c *Canister) patches(ctx context.Context, from *chunk.Store, to *manifest.Manifest, id SnapshotID, differ map[Section][]manifest.PageEntry) (out []*patch, pages uint64, err error) {
+// manifest; differ is where it differs from the durable state, of which k has begun
+// to read. Until apply or cancel, what was dirty belongs to the patches. The caller
+// holds the gate, and the guest stands still.
+func (c *Canister) patches(ctx context.Context, k *keeper, to *manifest.Manifest, id SnapshotID, differ map[Section]*differing) (ps *patches, pages uint64, err error) {
+	ps = &patches{k: k}
 	defer func() {
 		if err != nil {
-			cancelPatches(out)
-			out = nil
+			ps.cancel()
+			ps = nil
 		}
 	}()
-	budget := patchKept
 	for _, m := range c.sections {
 		if m.lent == nil {
 			continue
@@ -48,35 +56,33 @@ func (c *Canister) patches(ctx context.Context, from *chunk.Store, to *manifest.
 			root = SectionRoot{Section: m.section}
 		}
 		if limit := uint64(m.lent.tm.Limit()); root.Size > limit {
-			return out, 0, fmt.Errorf("%s of %d bytes, and it is lent with a limit of %d: %w", m.section, root.Size, limit, ErrInvalid)
+			return ps, 0, fmt.Errorf("%s of %d bytes, and it is lent with a limit of %d: %w", m.section, root.Size, limit, ErrInvalid)
 		}
-		p := &patch{m: m, from: from, root: root}
-		out = append(out, p)
-		if err := p.plan(ctx, differ[m.section]); err != nil {
-			return out, 0, locate(err, c.id, id, m.section, 0)
-		}
-		keep := min(budget, len(p.pages))
-		budget -= keep
-		if err := p.read(ctx, keep, id); err != nil {
-			return out, 0, err
+		p := &patch{m: m, from: k.from, root: root}
+		ps.all = append(ps.all, p)
+		if err := p.plan(ctx, k, differ[m.section]); err != nil {
+			return ps, 0, locate(err, c.id, id, m.section, 0)
 		}
 		pages += uint64(len(p.pages))
 	}
-	return out, pages, nil
+	werr := k.wait()
+	for _, p := range ps.all {
+		if err := p.verify(ctx, id, werr); err != nil {
+			return ps, 0, err
+		}
+	}
+	return ps, pages, nil
 }
 
 // plan finds the pages: where the trees differ, what is dirty, and what was cut
 // off since the base.
-func (p *patch) plan(ctx context.Context, differ []manifest.PageEntry) error {
+func (p *patch) plan(ctx context.Context, k *keeper, differ *differing) error {
 	m := p.m
 	l := m.lent
 	l.taken.Union(&l.dirty)
 	l.dirty.Clear()
 	m.collected(l.tm.Look(&l.taken))
 	end := pagesOf(p.root.Size)
-	for len(differ) > 0 && differ[len(differ)-1].Index >= end {
-		differ = differ[:len(differ)-1]
-	}
 	var d trackmem.DirtySet
 	d.Union(&l.taken)
 	d.AddRange(min(m.low, end), min(pagesOf(m.base.Size), end))
@@ -86,47 +92,44 @@ func (p *patch) plan(ctx context.Context, differ []manifest.PageEntry) error {
 	if err := manifest.Leaves(ctx, p.from, p.root, pages, ids); err != nil {
 		return err
 	}
-	// Both are ascending.
-	for _, en := range differ {
-		for ; len(pages) > 0 && pages[0] < en.Index; pages, ids = pages[1:], ids[1:] {
-			p.pages, p.ids = append(p.pages, pages[0]), append(p.ids, ids[0])
-		}
-		if !d.Has(en.Index) {
-			p.pages, p.ids = append(p.pages, en.Index), append(p.ids, en.ID)
+	var known trackmem.DirtySet
+	if differ != nil {
+		for i, en := range differ.pages {
+			if en.Index >= end {
+				break
+			}
+			known.Add(en.Index)
+			p.add(en.Index, en.ID, differ.kept[i])
 		}
 	}
-	p.pages, p.ids = append(p.pages, pages...), append(p.ids, ids...)
+	for i, page := range pages {
+		if !known.Has(page) {
+			p.add(page, ids[i], k.add(ids[i]))
+		}
+	}
 	return nil
 }
 
-// read verifies every page, and keeps the first ones.
-func (p *patch) read(ctx context.Context, keep int, id SnapshotID) error {
-	p.kept = make([]byte, keep*PageSize)
-	refs := make([]chunk.PageRef, 0, keep)
-	for i := range keep {
-		if !p.ids[i].IsZero() {
-			refs = append(refs, chunk.PageRef{ID: p.ids[i], Dst: p.kept[i*PageSize : (i+1)*PageSize]})
-		}
-	}
+func (p *patch) add(page uint64, id chunk.ID, kept []byte) {
+	p.pages, p.ids, p.kept = append(p.pages, page), append(p.ids, id), append(p.kept, kept)
+}
+
+// verify reads what is not kept, and, where something could not be read, which is
+// what failed says, looks for the place.
+func (p *patch) verify(ctx context.Context, id SnapshotID, failed error) error {
 	v := verifier{store: p.from, ctx: ctx, id: id}
-	if err := p.from.Pages(ctx, refs); err != nil {
-		// Name the place: the pages one by one.
-		for i := range keep {
-			if err := v.add(p.m.section, p.pages[i], p.ids[i]); err != nil {
-				return err
-			}
+	for i := range p.pages {
+		if p.kept[i] != nil && failed == nil {
+			continue
 		}
-		if err := v.flush(); err != nil {
-			return err
-		}
-		return locate(err, id.Canister, id, p.m.section, 0)
-	}
-	for i := keep; i < len(p.pages); i++ {
 		if err := v.add(p.m.section, p.pages[i], p.ids[i]); err != nil {
 			return err
 		}
 	}
-	return v.flush()
+	if err := v.flush(); err != nil {
+		return err
+	}
+	return locate(failed, id.Canister, id, p.m.section, 0)
 }
 
 // apply writes the pages into the memory, at the same address. On an error the
@@ -140,19 +143,15 @@ func (p *patch) apply(ctx context.Context) error {
 	if err := tm.Grow(int64(p.root.Size)); err != nil {
 		return err
 	}
-	keep := len(p.kept) / PageSize
-	p.applyKept(keep)
+	p.applyKept()
 	refs := make([]chunk.PageRef, 0, fillWindow)
-	for i := keep; i < len(p.pages); i++ {
-		dst := tm.Page(p.pages[i])
-		if p.ids[i].IsZero() {
-			zero(dst)
-		} else {
-			refs = append(refs, chunk.PageRef{ID: p.ids[i], Dst: dst})
+	for i, page := range p.pages {
+		if p.kept[i] == nil && !p.ids[i].IsZero() {
+			refs = append(refs, chunk.PageRef{ID: p.ids[i], Dst: tm.Page(page)})
 		}
 		if len(refs) == cap(refs) || i == len(p.pages)-1 {
 			if err := p.from.Pages(ctx, refs); err != nil {
-				return m.s.located(err, m.section, p.pages[i])
+				return m.s.located(err, m.section, page)
 			}
 			refs = refs[:0]
 		}
@@ -170,23 +169,24 @@ func (p *patch) apply(ctx context.Context) error {
 	return nil
 }
 
-// keptShare is how many kept pages are worth another goroutine to write them. Most
-// of the time goes to the faults of memory that is tracked, which do not wait for
-// one another.
+// keptShare is how many pages are worth another goroutine to write them. Most of
+// the time goes to the faults of memory that is tracked.
 const keptShare = 256
 
-// applyKept writes the first pages, which were kept.
-func (p *patch) applyKept(keep int) {
-	share := max((keep+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0), keptShare)
+// applyKept writes the pages that were kept, and zeros.
+func (p *patch) applyKept() {
+	n := len(p.pages)
+	share := max((n+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0), keptShare)
 	var wg sync.WaitGroup
-	for from := 0; from < keep; from += share {
+	for from := 0; from < n; from += share {
 		wg.Go(func() {
-			for i := from; i < min(from+share, keep); i++ {
+			for i := from; i < min(from+share, n); i++ {
 				dst := p.m.lent.tm.Page(p.pages[i])
-				if p.ids[i].IsZero() {
-					zero(dst)
-				} else {
-					copy(dst, p.kept[i*PageSize:(i+1)*PageSize])
+				switch {
+				case p.kept[i] != nil:
+					copy(dst, p.kept[i])
+				case p.ids[i].IsZero() && *(*pageBytes)(dst) != (pageBytes{}): // touches none that is
+					clear(dst)
 				}
 			}
 		})
@@ -194,40 +194,41 @@ func (p *patch) applyKept(keep int) {
 	wg.Wait()
 }
 
-// zero makes a page all zeros, and touches none that is.
-func zero(page []byte) {
-	if *(*pageBytes)(page) != (pageBytes{}) {
-		clear(page)
-	}
-}
-
 // rearm is for patches that were applied, when the guest may run again. Pages of
-// which no copy was kept are taken for dirty.
-func rearm(ps []*patch) {
-	for _, p := range ps {
+// which no copy was kept are taken for dirty. Nobody uses ps afterwards.
+func (ps *patches) rearm() {
+	var zeros pageBytes
+	for _, p := range ps.all {
 		p.m.rearm(func(yield func(uint64, []byte) bool) {
-			for i := range len(p.kept) / PageSize {
-				if !yield(p.pages[i], p.kept[i*PageSize:(i+1)*PageSize]) {
+			for i, page := range p.pages {
+				was := p.kept[i]
+				if p.ids[i].IsZero() {
+					was = zeros[:]
+				}
+				if was != nil && !yield(page, was) {
 					return
 				}
 			}
 		})
 	}
+	ps.k.release()
 }
 
-// cancelPatches gives back what was dirty.
-func cancelPatches(ps []*patch) {
-	for _, p := range ps {
+// cancel gives back what was dirty.
+func (ps *patches) cancel() {
+	for _, p := range ps.all {
 		p.m.lent.giveBack()
 	}
+	ps.k.release()
 }
 
-// applyPatches is for after the commit. What fails now leaves memory that is
-// nothing: it is closed, and opening the canister again gives what is durable.
-func (c *Canister) applyPatches(ps []*patch) error {
-	for _, p := range ps {
+// apply is for after the commit. What fails now leaves memory that is nothing: it
+// is closed, and opening the canister again gives what is durable.
+func (c *Canister) apply(ps *patches) error {
+	for _, p := range ps.all {
 		// Not the caller's context: what is durable is brought to its end.
 		if err := p.apply(context.Background()); err != nil {
+			ps.k.release()
 			err = fmt.Errorf("live memory is part old, part new; open the canister again: %w", err)
 			c.closed.Store(&err)
 			c.closeLent()
