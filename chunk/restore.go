@@ -9,6 +9,7 @@ import (
 
 	"github.com/snapstore/snapstore/internal/failpoint"
 	"github.com/snapstore/snapstore/internal/index"
+	"github.com/snapstore/snapstore/internal/seglog"
 )
 
 // A PageRef asks for a page in Dst, of PageSize bytes.
@@ -22,8 +23,9 @@ const (
 	// 80 bytes each.
 	restoreWindow = 32 << 10
 	// restoreSpan is how many neighbours one worker takes at a time. Neighbours
-	// lie in the same groups, mostly, and these one behind the other.
-	restoreSpan = 32 * GroupPages
+	// lie in the same groups, mostly, and these one behind the other. With 512 a
+	// window of 4 MiB, a third of it zeros, had two spans, one twice the other.
+	restoreSpan = 8 * GroupPages
 	// cachedRead is up to how many pages a read goes through the page cache.
 	// Larger ones would only push out what others read.
 	cachedRead = 16 * GroupPages
@@ -96,6 +98,7 @@ type plan struct {
 
 	mu    sync.Mutex
 	taken map[groupAt]struct{} // groups that a worker reads or has read
+	ahead map[uint64]int64     // by segment: up to where it was asked for
 
 	span   atomic.Int64 // the next to be worked on
 	broken atomic.Bool  // an error that is not about one page: stop early
@@ -115,7 +118,7 @@ type groupAt struct {
 func (s *Store) newPlan(refs []PageRef, o planOptions) *plan {
 	p, _ := s.plans.Get().(*plan)
 	if p == nil {
-		p = &plan{heads: heads{seed: s.seed}, taken: map[groupAt]struct{}{}}
+		p = &plan{heads: heads{seed: s.seed}, taken: map[groupAt]struct{}{}, ahead: map[uint64]int64{}}
 	}
 	p.s, p.planOptions, p.refs = s, o, refs
 	p.heads.reset(len(refs))
@@ -124,6 +127,7 @@ func (s *Store) newPlan(refs []PageRef, o planOptions) *plan {
 		p.state = make([]atomic.Uint32, len(refs))
 	}
 	clear(p.taken)
+	clear(p.ahead)
 	p.span.Store(0)
 	p.broken.Store(false)
 	p.wanted = 0
@@ -273,6 +277,9 @@ func (p *plan) fill(at index.Location, payload, raw []byte, sparse bool) (most b
 			}
 		}
 	}
+	if !sparse {
+		p.prefetch(at)
+	}
 	g, err := p.s.readGroup(loc, payload)
 	if err != nil {
 		return true, err
@@ -296,6 +303,29 @@ func (p *plan) fill(at index.Location, payload, raw []byte, sparse bool) (most b
 		}
 	}
 	return true, nil
+}
+
+// aheadOf is how far in front of a dense read the system is asked to read. Workers
+// take turns in a segment, which no readahead of the system's own recognises: a
+// restore of what was not in memory read 150 MB/s from a disk that gives 620.
+const aheadOf = 4 << 20
+
+// prefetch asks for what lies behind a group, where the log has that.
+func (p *plan) prefetch(at index.Location) {
+	log, ok := p.s.log.(interface{ Prefetch(seglog.Loc, int64) })
+	if !ok {
+		return
+	}
+	p.mu.Lock()
+	from := max(p.ahead[at.Segment], int64(at.Offset))
+	want := int64(at.Offset)+aheadOf/2 > from
+	if want {
+		p.ahead[at.Segment] = from + aheadOf
+	}
+	p.mu.Unlock()
+	if want {
+		log.Prefetch(seglog.Loc{Segment: seglog.SegmentID(at.Segment), Offset: uint32(from)}, aheadOf)
+	}
 }
 
 // take takes on what of the window is in a group: a bit for each slot, and which

@@ -78,6 +78,10 @@ type Options struct {
 	Codec chunk.Codec
 	// NoCompression stores pages as they are.
 	NoCompression bool
+	// NoDirectIO writes large takes and what gc moves through the page cache, also
+	// where the file system can do without. It is quicker where a snapshot is read
+	// again at once and memory is free.
+	NoDirectIO bool
 	// PageCache, NodeCache and IndexCache are bounds in bytes.
 	PageCache, NodeCache, IndexCache int64
 	// MemTable is the index's memory in bytes before it writes a table, from
@@ -211,7 +215,7 @@ func (o *Options) Validate() error {
 // String lists what is set, for logs and bug reports.
 func (o *Options) String() string {
 	c := o.withDefaults()
-	return fmt.Sprintf("snapshot-limit=%d canister-quota=%d store-quota=%d segment-size=%d dedup=%s compare-on-hit=%t codec=%s page-cache=%d node-cache=%d index-cache=%d memtable=%d max-debt=%d max-drops=%d debt-wait=%s clean-below=%.2f ballast=%d background=%t tracking=%s huge-pages=%t scrub-every=%s scrub-rate=%d",
-		c.SnapshotLimit, c.CanisterQuota, c.StoreQuota, c.SegmentSize, c.DedupDomain, c.CompareOnHit, c.Codec, c.PageCache, c.NodeCache, c.IndexCache, c.MemTable,
+	return fmt.Sprintf("snapshot-limit=%d canister-quota=%d store-quota=%d segment-size=%d dedup=%s compare-on-hit=%t codec=%s direct-io=%t page-cache=%d node-cache=%d index-cache=%d memtable=%d max-debt=%d max-drops=%d debt-wait=%s clean-below=%.2f ballast=%d background=%t tracking=%s huge-pages=%t scrub-every=%s scrub-rate=%d",
+		c.SnapshotLimit, c.CanisterQuota, c.StoreQuota, c.SegmentSize, c.DedupDomain, c.CompareOnHit, c.Codec, !c.NoDirectIO, c.PageCache, c.NodeCache, c.IndexCache, c.MemTable,
 		c.MaxDebt, c.MaxDrops, c.DebtWait, c.CleanBelow, c.Ballast, !c.NoBackground, c.Tracking, c.HugePages, c.ScrubEvery, c.ScrubRate)
 }

@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"runtime"
@@ -180,12 +181,13 @@ func (p *patch) applyKept() {
 	var wg sync.WaitGroup
 	for from := 0; from < n; from += share {
 		wg.Go(func() {
+			var zeros pageBytes
 			for i := from; i < min(from+share, n); i++ {
 				dst := p.m.lent.tm.Page(p.pages[i])
 				switch {
 				case p.kept[i] != nil:
 					copy(dst, p.kept[i])
-				case p.ids[i].IsZero() && *(*pageBytes)(dst) != (pageBytes{}): // touches none that is
+				case p.ids[i].IsZero() && !bytes.Equal(dst, zeros[:]): // touches none that is
 					clear(dst)
 				}
 			}

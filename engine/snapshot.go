@@ -1,10 +1,12 @@
 package engine
 
 import (
+	"bytes"
 	"context"
 	"fmt"
 	"io"
 	"iter"
+	"slices"
 	"sync"
 
 	"github.com/snapstore/snapstore/chunk"
@@ -108,6 +110,10 @@ type SectionReader struct {
 // Size in bytes.
 func (r *SectionReader) Size() int64 { return int64(r.root.Size) }
 
+// readWindow is how many pages are planned at a time where they are read to where
+// they are wanted: 32 MiB, for a MiB of plan.
+const readWindow = 8192
+
 // ReadAt implements io.ReaderAt.
 func (r *SectionReader) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
@@ -121,11 +127,12 @@ func (r *SectionReader) ReadAt(p []byte, off int64) (int, error) {
 		p, eof = p[:rest], io.EOF
 	}
 	n := 0
+	var plan fillPlan
 	if off%PageSize == 0 {
 		// Whole pages go where they are wanted.
 		for whole := len(p) / PageSize * PageSize; n < whole; {
-			b := p[n:min(whole, n+verifyWindow*PageSize)]
-			if err := r.fill(context.Background(), (uint64(off)+uint64(n))/PageSize, b); err != nil {
+			b := p[n:min(whole, n+readWindow*PageSize)]
+			if err := r.fill(context.Background(), (uint64(off)+uint64(n))/PageSize, b, &plan); err != nil {
 				return n, r.fault(err)
 			}
 			n += len(b)
@@ -179,11 +186,12 @@ func (r *SectionReader) windows(ctx context.Context, off, length uint64) iter.Se
 		}
 		end := off + length
 		buf := make([]byte, min(verifyWindow, pagesOf(end)-off/PageSize)*PageSize)
+		var plan fillPlan
 		for at := off; at < end; {
 			first := at / PageSize
 			pages := min(uint64(len(buf)/PageSize), pagesOf(end)-first)
 			b := buf[:pages*PageSize]
-			if err := r.fill(ctx, first, b); err != nil {
+			if err := r.fill(ctx, first, b, &plan); err != nil {
 				yield(nil, r.fault(err))
 				return
 			}
@@ -196,8 +204,14 @@ func (r *SectionReader) windows(ctx context.Context, off, length uint64) iter.Se
 	}
 }
 
+// fillPlan is the memory of a fill, for the next one.
+type fillPlan struct {
+	refs []chunk.PageRef
+	at   []uint32 // in pages from the first
+}
+
 // fill reads whole pages from first on.
-func (r *SectionReader) fill(ctx context.Context, first uint64, b []byte) error {
+func (r *SectionReader) fill(ctx context.Context, first uint64, b []byte, plan *fillPlan) error {
 	r.s.mu.RLock()
 	defer r.s.mu.RUnlock()
 	if r.s.done || r.s.e.closing.Load() {
@@ -206,20 +220,40 @@ func (r *SectionReader) fill(ctx context.Context, first uint64, b []byte) error 
 	if err := ctx.Err(); err != nil {
 		return err
 	}
-	v := verifier{store: r.s.from, ctx: ctx, id: r.s.id}
 	n, done := uint64(len(b)/PageSize), uint64(0)
+	plan.refs, plan.at = slices.Grow(plan.refs[:0], int(n)), slices.Grow(plan.at[:0], int(n))
 	for p, err := range manifest.Pages(ctx, r.s.from, r.root, first, first+n) {
 		if err != nil {
 			return locate(err, r.s.id.Canister, r.s.id, r.root.Section, p.Index)
 		}
 		i := p.Index - first
-		clear(b[done*PageSize : i*PageSize]) // what is not listed is zeros
+		zeroPages(b[done*PageSize : i*PageSize]) // what is not listed is zeros
 		done = i + 1
-		v.refs = append(v.refs, chunk.PageRef{ID: p.ID, Dst: b[i*PageSize : (i+1)*PageSize]})
-		v.where = append(v.where, PageDiff{Section: r.root.Section, Page: p.Index, B: p.ID})
+		plan.refs = append(plan.refs, chunk.PageRef{ID: p.ID, Dst: b[i*PageSize : (i+1)*PageSize]})
+		plan.at = append(plan.at, uint32(i))
 	}
-	clear(b[done*PageSize:])
-	return v.flush()
+	zeroPages(b[done*PageSize:])
+	err := r.s.from.Pages(ctx, plan.refs)
+	if err != nil {
+		// Name the place: look for the first page that can not be read.
+		for i, ref := range plan.refs {
+			if perr := r.s.from.Page(ref.ID, ref.Dst); perr != nil {
+				return locate(perr, r.s.id.Canister, r.s.id, r.root.Section, first+uint64(plan.at[i]))
+			}
+		}
+	}
+	return err
+}
+
+// zeroPages makes pages all zeros, and writes to none that is: a quarter of an image
+// may be, and memory that nobody has written yet costs a fault for each.
+func zeroPages(b []byte) {
+	var zeros pageBytes
+	for ; len(b) > 0; b = b[PageSize:] {
+		if !bytes.Equal(b[:PageSize], zeros[:]) {
+			clear(b[:PageSize])
+		}
+	}
 }
 
 // Diff yields the pages in which two snapshots differ, in order, without

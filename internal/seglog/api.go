@@ -27,6 +27,9 @@ type Options struct {
 	SegmentSize int64
 	// SpillBuffer is what a Spill gathers before it writes; 0 = 1 MiB.
 	SpillBuffer int
+	// OpenDirect opens a file of the log for writes past the page cache, which a
+	// Spill then uses for what it gathered; nil = everything goes through the cache.
+	OpenDirect func(path string) (DirectFile, error)
 	// Ballast is the size of the file that is given up when a request with
 	// Reserve finds the disk full; 0 = none.
 	Ballast int64
@@ -145,6 +148,7 @@ type Stats struct {
 	Floor        Sequence
 
 	CommitBytes, BulkBytes, MovedBytes uint64 // written, with headers and padding
+	DirectBytes                        uint64 // of them, past the page cache
 	Batches, Requests                  uint64
 	Syncs                              uint64 // of segments
 	// Syncing is how long the oldest sync under way has taken, 0 if there is

@@ -37,8 +37,7 @@ func (l *Log) close() error {
 	for _, s := range segs {
 		s.ioMu.Lock()
 		if s.file != nil {
-			err = errors.Join(err, s.file.Close())
-			s.file = nil
+			err = errors.Join(err, s.closeFile())
 		}
 		s.ioMu.Unlock()
 	}

@@ -82,6 +82,7 @@ type Log struct {
 	// rootFiles writes ROOT; guarded by rootMu.
 	rootFiles rootFiles
 	noEarly   atomic.Bool // early write-out waits here: leave it
+	noDirect  atomic.Bool // this file system has no direct writes
 	stats     counters
 }
 
@@ -95,6 +96,7 @@ const (
 
 type counters struct {
 	streamBytes                      [4]atomic.Uint64 // by Stream
+	directBytes                      atomic.Uint64    // of them, past the page cache
 	batches, requests, syncs, roots  atomic.Uint64
 	failed, quarantinedB, discardedB atomic.Uint64
 	syncTimes                        syncTimes
@@ -164,6 +166,7 @@ func (l *Log) Stats() Stats {
 		CommitBytes:      l.stats.streamBytes[StreamCommit].Load(),
 		BulkBytes:        l.stats.streamBytes[StreamBulk].Load(),
 		MovedBytes:       l.stats.streamBytes[StreamMoved].Load(),
+		DirectBytes:      l.stats.directBytes.Load(),
 		Batches:          l.stats.batches.Load(),
 		Requests:         l.stats.requests.Load(),
 		Syncs:            l.stats.syncs.Load(),

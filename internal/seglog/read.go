@@ -41,6 +41,25 @@ func (l *Log) ReadPart(loc Loc, off int, buf []byte) error {
 	return nil
 }
 
+// Prefetch asks the system to have n bytes from the frame at loc on at hand soon. It
+// is a hint: what fails is not told. Safe for concurrent use.
+func (l *Log) Prefetch(loc Loc, n int64) {
+	seg, err := l.acquire(loc.Segment)
+	if err != nil {
+		return
+	}
+	defer l.release(seg)
+	if n = min(n, seg.written.Load()-int64(loc.Offset)); n <= 0 {
+		return
+	}
+	f, err := l.cache.get(seg.id, seg.path)
+	if err != nil {
+		return
+	}
+	defer l.cache.put(f)
+	_ = f.Prefetch(int64(loc.Offset), n)
+}
+
 // PayloadSize is how long the payload of the frame at loc is.
 func (l Loc) PayloadSize() int { return int(l.Length) - headerSize }
 

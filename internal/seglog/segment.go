@@ -31,8 +31,9 @@ type segment struct {
 	// Owned by the one who appends: the committer, a Spill, or after both the
 	// one who seals. Handed over under Log.mu.
 
-	file     vfs.File // nil once closed
-	off      int64    // where the next frame goes; ahead of written while a Spill buffers
+	file     vfs.File   // nil once closed
+	direct   DirectFile // the same file, once a Spill wrote much to it; nil once closed
+	off      int64      // where the next frame goes; ahead of written while a Spill buffers
 	entries  []dirEntry
 	capacity int64
 

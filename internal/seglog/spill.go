@@ -19,6 +19,7 @@ type Spill struct {
 	seg    *segment // nil before the first Append
 	from   int64    // in seg, where this spill began
 	buf    []byte   // laid out, not yet handed on; ends at seg.off
+	pad    int      // bytes in front of it, so that address and offset are aligned alike
 	ranges []Range  // in segments that were left
 	used   []*segment
 	err    error // sticky
@@ -35,6 +36,7 @@ type Spill struct {
 type spillWrite struct {
 	seg *segment
 	buf []byte
+	pad int // bytes of buf that are none
 	at  int64
 }
 
@@ -77,7 +79,8 @@ func (s *Spill) Append(kind Kind, payload []byte) (Loc, error) {
 		segment: s.seg.id, epoch: s.l.epoch, sum: checksum(payload),
 	}
 	if s.buf == nil {
-		s.buf = s.l.spillBuffer()
+		s.pad = int(s.seg.off % directAlign)
+		s.buf = s.l.spillBuffer()[:s.pad]
 	}
 	at := len(s.buf)
 	s.buf = append(s.buf, zeros[:headerSize]...)
@@ -85,7 +88,7 @@ func (s *Spill) Append(kind Kind, payload []byte) (Loc, error) {
 	s.buf = append(s.buf, payload...)
 	s.buf = append(s.buf, zeros[:at+int(size)-len(s.buf)]...)
 	s.seg.note(&hdr)
-	if len(s.buf) >= s.l.o.SpillBuffer {
+	if s.gathered() >= s.l.o.SpillBuffer {
 		s.hand()
 	}
 	return hdr.loc(), nil
@@ -122,14 +125,17 @@ func (s *Spill) Flush() error {
 	return s.usable()
 }
 
+// gathered is how many bytes are buffered.
+func (s *Spill) gathered() int { return len(s.buf) - s.pad }
+
 // hand hands what is buffered on to be written.
 func (s *Spill) hand() {
-	if len(s.buf) == 0 {
+	if s.gathered() == 0 {
 		return
 	}
-	s.put(spillWrite{seg: s.seg, buf: s.buf, at: s.seg.off - int64(len(s.buf))})
+	s.put(spillWrite{seg: s.seg, buf: s.buf, pad: s.pad, at: s.seg.off - int64(s.gathered())})
 	s.l.wantSpare(s.seg)
-	s.buf = s.l.spillBuffer()
+	s.buf, s.pad = nil, 0
 }
 
 func (s *Spill) put(w spillWrite) {
@@ -157,7 +163,7 @@ func (s *Spill) writeLoop() {
 			if err := s.write(w); err != nil {
 				s.failed.Store(&err)
 			} else {
-				s.l.stats.streamBytes[s.stream].Add(uint64(len(w.buf)))
+				s.l.stats.streamBytes[s.stream].Add(uint64(len(w.buf) - w.pad))
 			}
 		}
 		if w.buf != nil {
@@ -173,14 +179,15 @@ func (l *Log) spillBuffer() []byte {
 		return (*b)[:0]
 	}
 	// The frame that fills it may reach beyond.
-	return make([]byte, 0, l.o.SpillBuffer+l.o.SpillBuffer/8)
+	return make([]byte, 0, directAlign+l.o.SpillBuffer+l.o.SpillBuffer/8)
 }
 
 // write puts a buffer in the file and lets the disk begin with it: the sync
 // before the commit then finds little left to do. After an error the segment
 // is closed for ever.
 func (s *Spill) write(w spillWrite) (err error) {
-	seg, end := w.seg, w.at+int64(len(w.buf))
+	seg, data := w.seg, w.buf[w.pad:]
+	end := w.at + int64(len(data))
 	seg.ioMu.Lock()
 	defer seg.ioMu.Unlock()
 	s.l.mu.RLock()
@@ -197,15 +204,15 @@ func (s *Spill) write(w spillWrite) (err error) {
 			s.l.failLocked(seg, err)
 		}
 	}()
-	_, err = seg.file.WriteAt(w.buf, w.at)
+	buffered, err := s.l.writeOut(seg, data, w.at)
 	if isNoSpace(err) && s.stream == StreamMoved && s.l.ballast.release(s.l) {
-		_, err = seg.file.WriteAt(w.buf, w.at) // cleaning makes room
+		buffered, err = s.l.writeOut(seg, data, w.at) // cleaning makes room
 	}
 	if err != nil {
 		return err
 	}
 	seg.written.Store(end)
-	if s.l.noEarly.Load() {
+	if !buffered || s.l.noEarly.Load() {
 		return nil
 	}
 	full, err := seg.file.SyncTo(end)
@@ -293,16 +300,16 @@ func (s *Spill) Close() error {
 		s.writer.Wait()
 	}
 	seg := s.seg
-	if seg != nil && len(s.buf) > 0 {
+	if seg != nil && s.gathered() > 0 {
 		// The frames in the buffer never came to be.
-		seg.off -= int64(len(s.buf))
+		seg.off -= int64(s.gathered())
 		for n := len(seg.entries); n > 0 && int64(seg.entries[n-1].offset) >= seg.off; n-- {
 			seg.entries = seg.entries[:n-1]
 		}
 	}
 	if buf := s.buf; buf != nil {
 		l.spillBufs.Put(&buf)
-		s.buf = nil
+		s.buf, s.pad = nil, 0
 	}
 	l.mu.Lock()
 	for _, u := range s.used {

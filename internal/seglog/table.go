@@ -245,10 +245,9 @@ func (l *Log) sealSegment(s *segment) (err error) {
 	s.close(state)
 	l.mu.Unlock()
 	// Gives back blocks that were reserved or withdrawn; ROOT has the length.
-	if cerr := errors.Join(truncate(s.file, size), s.file.Close()); cerr != nil {
+	if cerr := errors.Join(truncate(s.file, size), s.closeFile()); cerr != nil {
 		l.log.Warn("close segment", "file", s.path, "err", cerr)
 	}
-	s.file = nil
 	return err
 }
 
