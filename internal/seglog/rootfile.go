@@ -122,6 +122,24 @@ func (w *rootFiles) write(r *root) error {
 	return nil
 }
 
+// sync makes durable what can be read: a process that was killed may have left
+// content, or the new name of a copy, in memory alone.
+func (w *rootFiles) sync() error {
+	for _, name := range []string{rootNameA, rootNameB} {
+		f, err := w.fs.Open(w.fs.PathJoin(w.dir, name))
+		if isNotExist(err) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		if err := errors.Join(f.Sync(), f.Close()); err != nil {
+			return err
+		}
+	}
+	return syncDir(w.fs, w.dir)
+}
+
 // whole tells whether a copy can be read.
 func (w *rootFiles) whole(name string) bool {
 	data, err := readFile(w.fs, w.fs.PathJoin(w.dir, name), maxRootFile)

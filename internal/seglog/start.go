@@ -49,11 +49,6 @@ func (l *Log) start(ctx context.Context, rec *recovered) error {
 			return err
 		}
 	}
-	for _, id := range rec.unlisted {
-		if err := l.fs.Remove(l.segmentPath(id)); err != nil && !isNotExist(err) {
-			return err
-		}
-	}
 
 	l.mu.Lock()
 	for _, s := range rec.open {
@@ -63,11 +58,26 @@ func (l *Log) start(ctx context.Context, rec *recovered) error {
 	l.mu.Unlock()
 	l.ballast.init(l)
 	var cur *segment
-	err := l.withReserve(func() (err error) {
+	take := func() (err error) {
 		cur, err = l.takeSegment(StreamCommit, l.segmentSize)
 		return err
-	})
+	}
+	err := l.withReserve(take)
+	if isNoSpace(err) && len(rec.unlisted) > 0 {
+		if err = l.rootFiles.sync(); err == nil {
+			err = l.removeUnlisted(rec)
+		}
+		if err == nil {
+			err = take()
+		}
+	}
 	if err != nil {
+		return err
+	}
+	// Only now: the ROOT that was read, and lists them no more, may have been in
+	// memory alone, left by a process that was killed. A power loss would bring back
+	// the one before it.
+	if err := l.removeUnlisted(rec); err != nil {
 		return err
 	}
 	for _, s := range rec.open {
@@ -87,6 +97,17 @@ func (l *Log) start(ctx context.Context, rec *recovered) error {
 	l.done.Go(l.choreLoop)
 	// The first batch names the last accepted one.
 	return l.withReserve(func() error { return l.inCommitter(func() error { return l.writeBatch(nil) }) })
+}
+
+// removeUnlisted ends drops that did not finish. A ROOT without the segments is
+// durable.
+func (l *Log) removeUnlisted(rec *recovered) error {
+	for _, id := range rec.unlisted {
+		if err := l.fs.Remove(l.segmentPath(id)); err != nil && !isNotExist(err) {
+			return err
+		}
+	}
+	return nil
 }
 
 // withReserve does a step of Start, once more with the room of the ballast when
