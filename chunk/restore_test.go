@@ -7,7 +7,6 @@ import (
 	"slices"
 	"testing"
 
-	"github.com/snapstore/snapstore/internal/index"
 	"github.com/snapstore/snapstore/internal/seglog"
 )
 
@@ -249,7 +248,7 @@ func TestRestoreReadsLittleOfSparseGroups(t *testing.T) {
 
 	// Three that do not prove themselves: the data of one, the head of another,
 	// and a third that is well when it is read again.
-	at := func(i int) seglog.Loc { return frameLoc(k.x.at[index.ID(k.s.domain.Key(ids[i]))].Location) }
+	at := func(i int) seglog.Loc { return frameLoc(k.x.at[k.s.domain.Key(ids[i])].Location) }
 	k.l.change(at(10), func(b []byte) {
 		for i := headSize; i < len(b); i++ {
 			b[i] ^= 0x55

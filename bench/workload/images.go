@@ -111,7 +111,7 @@ func (s Series) archived(yield func([]byte, error) bool) {
 		yield(nil, err)
 		return
 	}
-	defer os.RemoveAll(dir)
+	defer func() { _ = os.RemoveAll(dir) }() // a temporary directory, at worst left behind
 	slices.Sort(names)
 	_, err = s.archive(func(name string, b []byte) error {
 		i, _ := slices.BinarySearch(names, name)

@@ -102,7 +102,7 @@ func (m *Memory) writeNoted(p []byte, off int64) (int, error) {
 	}
 	// Noted before the write, which is as good: a Collect never runs beside it.
 	first, last := uint64(off)/PageSize, (uint64(off)+uint64(len(p))-1)/PageSize
-	noted := true
+	var noted bool
 	if m.mode != ModeBitmap {
 		if noted = m.wrote.Load(); !noted {
 			m.wrote.Store(true)
