@@ -280,13 +280,14 @@ func (m *Memory) Rearm(d *DirtySet, copies iter.Seq2[uint64, []byte]) error {
 
 // CopyDirty copies the pages of d below Size to the end of b.
 func (m *Memory) CopyDirty(d *DirtySet, b *PageBuf) {
-	end := pages(m.size.Load())
+	end, from := pages(m.size.Load()), b.Len()
 	for first, last := range d.Ranges() {
 		if first >= end {
-			return
+			break
 		}
-		b.add(m.res.bytes, first, min(last, end))
+		b.list(first, min(last, end))
 	}
+	b.fill(m.res.bytes, from)
 }
 
 // Page gives a page as it is now. Whoever writes to it calls Touch afterwards,

@@ -1,6 +1,10 @@
 package trackmem
 
-import "iter"
+import (
+	"iter"
+	"runtime"
+	"sync"
+)
 
 // slabPages is how many pages of a PageBuf lie side by side: 1 MiB.
 const slabPages = 256
@@ -63,18 +67,42 @@ func (b *PageBuf) Shrink(n int) {
 	}
 }
 
-// add copies the pages of [first, end) from mem.
-func (b *PageBuf) add(mem []byte, first, end uint64) {
-	for first < end {
-		at := len(b.index)
-		if at == b.Room() {
-			b.Reserve(at + slabPages)
+// list makes room for copies of the pages of [first, end), which fill makes.
+func (b *PageBuf) list(first, end uint64) {
+	if n := b.Len() + int(end-first); n > b.Room() {
+		b.Reserve(n)
+	}
+	for ; first < end; first++ {
+		b.index = append(b.index, first)
+	}
+}
+
+// copyShare is how many copies are worth another goroutine: a guest stands still
+// meanwhile, so its core is free, and scattered pages wait for memory.
+const copyShare = 512
+
+// fill copies the pages listed from i on from mem.
+func (b *PageBuf) fill(mem []byte, i int) {
+	n := b.Len() - i
+	share := max((n+runtime.GOMAXPROCS(0)-1)/runtime.GOMAXPROCS(0), copyShare)
+	var wg sync.WaitGroup
+	for ; n > share; i, n = i+share, n-share {
+		from := i
+		wg.Go(func() { b.fillTo(mem, from, from+share) })
+	}
+	b.fillTo(mem, i, i+n)
+	wg.Wait()
+}
+
+func (b *PageBuf) fillTo(mem []byte, i, end int) {
+	for i < end {
+		// Neighbours in one slab at once.
+		n := 1
+		for i+n < end && (i+n)%slabPages != 0 && b.index[i+n] == b.index[i]+uint64(n) {
+			n++
 		}
-		n := min(end-first, uint64(slabPages-at%slabPages))
-		copy(b.slabs[at/slabPages][at%slabPages*PageSize:], mem[first*PageSize:(first+n)*PageSize])
-		for i := range n {
-			b.index = append(b.index, first+i)
-		}
-		first += n
+		from := b.index[i] * PageSize
+		copy(b.slabs[i/slabPages][i%slabPages*PageSize:], mem[from:from+uint64(n)*PageSize])
+		i += n
 	}
 }
