@@ -491,3 +491,55 @@ func TestWhatADamagedNodeNamesStays(t *testing.T) {
 		t.Errorf("%+v, %v", p, err)
 	}
 }
+
+// Wherever a frame of pages is damaged, whoever reads all of a snapshot is told a
+// page, also where the part that is damaged has none that it would need.
+func TestDamageAnywhereInAGroupNamesAPage(t *testing.T) {
+	disk := testkit.NewDisk()
+	o := &engine.Options{FS: disk.Mount(), Ballast: -1, NoBackground: true}
+	if err := engine.Create("store", o); err != nil {
+		t.Fatal(err)
+	}
+	e := must(engine.Open("store", o))
+	img := make([]byte, 16*engine.PageSize)
+	for i := range 16 {
+		testkit.Content(i + 2).Fill(img[i*engine.PageSize:][:engine.PageSize/2]) // that it compresses
+	}
+	c := must(e.CreateCanister(bg, drive.Canister(0)))
+	m := must(c.Memory(engine.WasmMemory))
+	must(m.Assign(bg, bytes.NewReader(img), uint64(len(img)), nil))
+	all := must(c.Take(bg, engine.TakeOptions{})).ID
+	if err := m.Resize(engine.PageSize); err != nil {
+		t.Fatal(err)
+	}
+	one := must(c.Take(bg, engine.TakeOptions{})).ID
+	for e.Stats().WaitingBatches > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	at, ok, err := e.Entry(chunk.Sum(img[:engine.PageSize]))
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+	file := "store/log/" + seglog.SegmentID(at.Segment).String() + ".seg"
+	for i := range 16 {
+		eighth, id := uint32(i/2), []engine.SnapshotID{all, one}[i%2]
+		rotten := disk.Crash(100, nil)
+		if err := rotten.Edit(file, func(p []byte) { p[at.Offset+64+at.Length*eighth/8] ^= 4 }); err != nil {
+			t.Fatal(err)
+		}
+		o.FS = rotten.Mount()
+		e := must(engine.Open("store", o))
+		s := must(e.Snapshot(bg, id))
+		sec := must(s.Section(engine.WasmMemory))
+		_, err := sec.ReadAt(make([]byte, sec.Size()), 0)
+		if !errors.Is(err, engine.ErrCorrupt) || !strings.Contains(err.Error(), "wasm-memory page ") {
+			t.Errorf("damage at %d/8 of the frame, %v: %v", eighth, id, err)
+		}
+		if err := errors.Join(s.Close(), e.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
+}

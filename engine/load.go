@@ -307,9 +307,10 @@ func (v *verifier) add(s Section, page uint64, id chunk.ID) error {
 func (v *verifier) flush() error {
 	err := v.store.Pages(v.ctx, v.refs)
 	if err != nil {
-		// Name the place: look for the first page that can not be read.
+		// Name the place: look for the first page that can not be read, as Pages does
+		// where it meets damage, in whole frames.
 		for i, r := range v.refs {
-			if perr := v.store.Page(r.ID, r.Dst); perr != nil {
+			if perr := v.store.Direct().Page(r.ID, r.Dst); perr != nil {
 				err = locate(perr, v.id.Canister, v.id, v.where[i].Section, v.where[i].Page)
 				break
 			}
