@@ -277,7 +277,7 @@ func (p *plan) fill(at index.Location, payload, raw []byte, sparse bool) (most b
 			}
 		}
 	}
-	if !sparse {
+	if !sparse && len(p.refs) > cachedRead { // who wants few pages wants nothing behind them
 		p.prefetch(at)
 	}
 	g, err := p.s.readGroup(loc, payload)
