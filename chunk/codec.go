@@ -5,7 +5,6 @@ import (
 	"encoding/binary"
 	"errors"
 	"fmt"
-	"math/bits"
 	"sync"
 	"sync/atomic"
 
@@ -145,12 +144,12 @@ func (c *Coder) decompress(dst []byte, codec Codec, src []byte) error {
 	case CodecS2:
 		return decompressS2(dst, src)
 	case CodecS2Parts:
-		parts, err := splitParts(src, n)
-		if err != nil {
-			return err
-		}
-		for i := range parts.count() {
-			if err := decompressS2(partOf(dst, i), parts[i]); err != nil {
+		for i := range blocksOf(n) {
+			off, end, ok := blockAt(src, len(src), blocksOf(n), i)
+			if !ok {
+				return errLength
+			}
+			if err := decompressS2(partOf(dst, i), src[off:end:end]); err != nil {
 				return err
 			}
 		}
@@ -182,22 +181,6 @@ func (c *Coder) decompress(dst []byte, codec Codec, src []byte) error {
 	return nil
 }
 
-// decompressPart fills dst with one part of a group of raw bytes.
-func (c *Coder) decompressPart(dst []byte, p part, raw int, codec Codec, src []byte) error {
-	switch {
-	case codec == CodecRaw && len(src) == raw:
-		copy(dst, src[p.first*PageSize:])
-		return nil
-	case codec == CodecS2Parts:
-		parts, err := splitParts(src, raw)
-		if err != nil {
-			return err
-		}
-		return decompressS2(dst, parts[p.first/partPages])
-	}
-	return c.decompress(dst, codec, src)
-}
-
 // decompressS2 fills dst from one block.
 func decompressS2(dst, src []byte) error {
 	// s2 would allocate what the data declares, so look first.
@@ -214,17 +197,8 @@ func decompressS2(dst, src []byte) error {
 	return err
 }
 
-// blocks are the parts of a group under CodecS2Parts, each one block of s2; nil
-// behind the last.
-type blocks [maxParts][]byte
-
-func (b *blocks) count() int {
-	n := 0
-	for n < maxParts && b[n] != nil {
-		n++
-	}
-	return n
-}
+// blocksOf is how many blocks raw bytes become under CodecS2Parts.
+func blocksOf(raw int) int { return (raw + partRaw - 1) / partRaw }
 
 // partOf is what part i of a group decompresses to, in pages.
 func partOf(pages []byte, i int) []byte {
@@ -234,7 +208,7 @@ func partOf(pages []byte, i int) []byte {
 
 // compressParts puts the lengths of all blocks but the last in front of them.
 func compressParts(dst, src []byte) []byte {
-	n := (len(src) + partRaw - 1) / partRaw
+	n := blocksOf(len(src))
 	out := dst[: 2*(n-1) : cap(dst)]
 	for i := range n {
 		block := s2.Encode(out[len(out):], partOf(src, i))
@@ -250,25 +224,21 @@ func compressParts(dst, src []byte) []byte {
 	return out
 }
 
-// splitParts finds the blocks of what decompresses to raw bytes.
-func splitParts(src []byte, raw int) (b blocks, err error) {
-	n := (raw + partRaw - 1) / partRaw
-	if len(src) < 2*(n-1) {
-		return b, errLength
+// blockAt is where block i of n is in data of size bytes. Of the data only the
+// lengths in front need be there.
+func blockAt(data []byte, size, n, i int) (off, end int, ok bool) {
+	off = 2 * (n - 1)
+	if len(data) < off {
+		return 0, 0, false
 	}
-	rest := src[2*(n-1):]
-	for i := range n - 1 {
-		size := int(binary.LittleEndian.Uint16(src[2*i:]))
-		if size == 0 || size > len(rest) {
-			return b, errLength
+	for j := range n - 1 {
+		end = off + int(binary.LittleEndian.Uint16(data[2*j:]))
+		if j == i {
+			return off, end, off < end && end < size
 		}
-		b[i], rest = rest[:size:size], rest[size:]
+		off = end
 	}
-	if len(rest) == 0 {
-		return b, errLength
-	}
-	b[n-1] = rest
-	return b, nil
+	return off, size, off < size
 }
 
 // prefixSlack is by how much decompressPrefix aims beyond what is wanted. The
@@ -276,42 +246,11 @@ func splitParts(src []byte, raw int) (b blocks, err error) {
 // longer than a page.
 const prefixSlack = PageSize
 
-// decompressFor fills of dst the pages in need, a bit for each, and saves the work
-// on others where the codec can leave them out. It promises nothing about what it
-// wrote: the caller compares pages with their IDs, and decompresses everything
-// when one does not match. dst has raw bytes; src may be changed, for the time of
-// the call.
-func (c *Coder) decompressFor(dst []byte, need uint32, codec Codec, src []byte) error {
-	switch codec {
-	case CodecRaw:
-		if len(src) != len(dst) {
-			return errLength
-		}
-		n := bits.Len32(need) * PageSize
-		copy(dst[:n], src)
-		return nil
-	case CodecS2:
-		return decompressPrefix(dst, bits.Len32(need)*PageSize, src)
-	case CodecS2Parts:
-		parts, err := splitParts(src, len(dst))
-		if err != nil {
-			return err
-		}
-		for i := range parts.count() {
-			if n := bits.Len32(need >> (i * partPages) & (1<<partPages - 1)); n > 0 {
-				if err := decompressPrefix(partOf(dst, i), n*PageSize, parts[i]); err != nil {
-					return err
-				}
-			}
-		}
-		return nil
-	}
-	return c.decompress(dst, codec, src)
-}
-
 // decompressPrefix is decompressS2 for the first n bytes of dst. A block starts
 // with its decompressed length. With a smaller one in its place, in as many bytes,
-// the decoder stops at the first thing that goes beyond it.
+// the decoder stops at the first thing that goes beyond it. It promises nothing
+// about what it wrote: the caller compares pages with their IDs, and decompresses
+// everything when one does not match. src is changed for the time of the call.
 func decompressPrefix(dst []byte, n int, src []byte) error {
 	end := n + prefixSlack
 	v, size := binary.Uvarint(src)

@@ -4,6 +4,7 @@ import (
 	"encoding/binary"
 	"fmt"
 	"iter"
+	"math/bits"
 	"slices"
 )
 
@@ -202,29 +203,16 @@ func readHead(head []byte, size int) (group, error) {
 	return g, nil
 }
 
-// partAt is where in the payload the data of a part is, of a group that was read
-// by readHead from a payload of size bytes. ok is false where a part has none of
-// its own, or there is too little of the head to know.
-func (g group) partAt(p part, size int) (off, n int, ok bool) {
+// partAt is where the data of a part is in that of the group, which has size bytes.
+// ok is false where the lengths are not there, or lie.
+func (g group) partAt(p part, size int) (off, end int, ok bool) {
 	switch g.codec {
 	case CodecRaw:
-		return g.dataAt + p.first*PageSize, p.raw(), true
+		return p.first * PageSize, p.end * PageSize, p.end*PageSize <= size
 	case CodecS2Parts:
-		last := (g.n - 1) / partPages
-		off = g.dataAt + 2*last
-		if len(g.data) < 2*last {
-			return 0, 0, false
-		}
-		for i := range last {
-			n = int(binary.LittleEndian.Uint16(g.data[2*i:]))
-			if i == p.first/partPages {
-				return off, n, n > 0 && off+n < size
-			}
-			off += n
-		}
-		return off, size - off, off < size
+		return blockAt(g.data, size, blocksOf(g.raw()), p.first/partPages)
 	}
-	return 0, 0, false
+	return 0, size, true // the only part
 }
 
 func (g group) id(i int) ID { return ID(g.table[i*idSize:]) }
@@ -307,21 +295,62 @@ func (g group) decode(c *Coder, dst []byte) error {
 	return nil
 }
 
-// decodePart fills dst, of the part's raw() bytes, and nothing beyond it.
-func (g group) decodePart(c *Coder, dst []byte, p part) error {
-	if err := c.decompressPart(dst[:p.raw():p.raw()], p, g.raw(), g.codec, g.data); err != nil {
+// stored is the data of a part, of a group that was read as a whole.
+func (g group) stored(p part) ([]byte, error) {
+	off, end, ok := g.partAt(p, len(g.data))
+	if !ok {
+		return nil, malformed{fmt.Errorf("chunk: group as %v: %w", g.codec, errLength)}
+	}
+	return g.data[off:end:end], nil
+}
+
+// decodePart fills pages, of the part's raw() bytes, from its data, and nothing
+// beyond them.
+func (g group) decodePart(c *Coder, pages, stored []byte) error {
+	codec := g.codec
+	if codec == CodecS2Parts {
+		codec = CodecS2 // each is a block of it
+	}
+	if err := c.decompress(pages[:len(pages):len(pages)], codec, stored); err != nil {
 		return malformed{fmt.Errorf("chunk: group as %v: %w", g.codec, err)}
 	}
 	return nil
 }
 
-// decodeFor fills of dst, of raw() bytes, the pages in need, a bit for each, if it
-// can. Only what matches its ID was filled.
-func (g group) decodeFor(c *Coder, dst []byte, need uint32) error {
-	if err := c.decompressFor(dst[:g.raw():g.raw()], need, g.codec, g.data); err != nil {
-		return fmt.Errorf("chunk: group as %v: %w", g.codec, err)
+// decodeFor decodes what it must of a part for the pages in need, a bit for each
+// slot of the group, and says which of them are what their IDs name. stored is
+// changed for the time of the call.
+func (g group) decodeFor(c *Coder, p part, pages, stored []byte, need uint32) (verified uint32, err error) {
+	need &= p.bits()
+	if g.codec == CodecS2 || g.codec == CodecS2Parts {
+		wanted := bits.Len32(need >> p.first)
+		if err := decompressPrefix(pages[:len(pages):len(pages)], wanted*PageSize, stored); err == nil {
+			if verified = g.matchPart(p, pages, need); verified == need {
+				return verified, nil
+			}
+		}
+		// Stopped too early, or damaged.
 	}
-	return nil
+	if err := g.decodePart(c, pages, stored); err != nil {
+		return 0, err
+	}
+	return g.matchPart(p, pages, need), nil
+}
+
+// serve hands on the pages of a part that were verified, a bit for each slot of the
+// group.
+func (p part) serve(pages []byte, verified uint32, to func(slot int, page []byte)) {
+	for slot := p.first; slot < p.end; slot++ {
+		if verified&(1<<slot) != 0 {
+			to(slot, p.of(pages, slot))
+		}
+	}
+}
+
+// of is the page of a slot among those of the part.
+func (p part) of(pages []byte, slot int) []byte {
+	at := (slot - p.first) * PageSize
+	return pages[at : at+PageSize]
 }
 
 // DecodeGroup returns the pages of a group, side by side, and their IDs. The

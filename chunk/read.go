@@ -5,7 +5,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"math/bits"
 
 	"github.com/snapstore/snapstore/internal/failpoint"
 	"github.com/snapstore/snapstore/internal/index"
@@ -107,6 +106,17 @@ func (s *Store) readGroupHead(loc seglog.Loc, buf []byte) (group, error) {
 	return g, err
 }
 
+// readPart reads the data of one part of a group whose head was read, unverified;
+// buf has room.
+func (s *Store) readPart(loc seglog.Loc, g group, p part, buf []byte) (stored []byte, err error) {
+	off, end, ok := g.partAt(p, loc.PayloadSize()-g.dataAt)
+	if !ok || end-off > len(buf) {
+		return nil, errLength
+	}
+	stored = buf[: end-off : end-off]
+	return stored, s.log.ReadPart(loc, g.dataAt+off, stored)
+}
+
 // readParts serves pages in need, a bit for each slot, of a group whose head was
 // read, without reading all of it. It returns which are what their IDs name. Of
 // the others it says nothing: whoever wants them reads the whole frame. buf and
@@ -115,45 +125,33 @@ func (s *Store) readParts(loc seglog.Loc, g group, need uint32, buf, raw []byte,
 	s.stats.frames.Add(1)
 	s.stats.groups.Add(1)
 	for p := range g.parts(need) {
-		off, n, ok := g.partAt(p, loc.PayloadSize())
-		if !ok || n > len(buf) || s.log.ReadPart(loc, off, buf[:n]) != nil {
+		stored, err := s.readPart(loc, g, p, buf)
+		if err != nil {
 			continue
 		}
-		stored, pages := buf[:n:n], raw[:p.raw():p.raw()]
-		var verified uint32
-		if g.codec != CodecRaw && decompressPrefix(pages, bits.Len32(need&p.bits()>>p.first)*PageSize, stored) == nil {
-			verified = g.matchPart(p, pages, need)
-		}
-		if verified != need&p.bits() && decodeStored(pages, g.codec, stored) == nil {
-			verified = g.matchPart(p, pages, need) // it was stopped too early
-		}
-		for slot := p.first; slot < p.end; slot++ {
-			if verified&(1<<slot) != 0 {
-				serve(slot, pages[(slot-p.first)*PageSize:(slot-p.first+1)*PageSize])
-			}
-		}
+		pages := raw[:p.raw()]
+		verified, _ := g.decodeFor(&s.coder, p, pages, stored, need)
+		p.serve(pages, verified, serve)
 		served |= verified
 	}
 	return served
 }
 
 // decodeFor decodes what is needed of a group for the pages in need, a bit for
-// each slot, and says which of them are what their IDs name.
+// each slot, into their places in dst, and says which of them are what their IDs
+// name.
 func (s *Store) decodeFor(g group, dst []byte, need uint32) (verified uint32, err error) {
 	s.stats.groups.Add(1)
-	if err := g.decodeFor(&s.coder, dst, need); err != nil {
-		return 0, damage{err}
-	}
-	if verified = g.match(dst, need); verified == need {
-		return verified, nil
-	}
-	// Stopped too early, or damaged.
-	for p := range g.parts(need &^ verified) {
-		pages := dst[p.first*PageSize : p.end*PageSize]
-		if err := g.decodePart(&s.coder, pages, p); err != nil {
+	for p := range g.parts(need) {
+		stored, err := g.stored(p)
+		if err != nil {
 			return 0, damage{err}
 		}
-		verified |= g.matchPart(p, pages, need)
+		same, err := g.decodeFor(&s.coder, p, dst[p.first*PageSize:p.end*PageSize], stored, need)
+		if err != nil {
+			return 0, damage{err}
+		}
+		verified |= same
 	}
 	return verified, nil
 }
@@ -163,31 +161,35 @@ func (s *Store) decodeFor(g group, dst []byte, need uint32) (verified uint32, er
 // the page cache. It returns which were served.
 func (s *Store) keepParts(g group, need uint32, serve func(slot int, page []byte)) (served uint32, err error) {
 	for p := range g.parts(need) {
-		s.stats.groups.Add(1)
-		pages := s.pages.room(p.raw())
-		if err := g.decodePart(&s.coder, pages, p); err != nil {
-			s.pages.giveBack(pages)
+		stored, err := g.stored(p)
+		var same uint32
+		if err == nil {
+			same, err = s.keepPart(g, p, stored, need, serve)
+		}
+		if err != nil {
 			return served, damage{err}
 		}
-		served |= s.keepPart(g, p, need, pages, serve)
+		served |= same
 	}
 	return served, nil
 }
 
-// keepPart is the end of keepParts for one part, which it takes over.
-func (s *Store) keepPart(g group, p part, need uint32, pages []byte, serve func(slot int, page []byte)) (served uint32) {
-	served = g.matchPart(p, pages, need)
-	for slot := p.first; slot < p.end; slot++ {
-		if served&(1<<slot) != 0 {
-			serve(slot, pages[(slot-p.first)*PageSize:(slot-p.first+1)*PageSize])
-		}
+// keepPart is keepParts for one part, given its data.
+func (s *Store) keepPart(g group, p part, stored []byte, need uint32, serve func(slot int, page []byte)) (served uint32, err error) {
+	s.stats.groups.Add(1)
+	pages := s.pages.room(p.raw())
+	if err := g.decodePart(&s.coder, pages, stored); err != nil {
+		s.pages.giveBack(pages)
+		return 0, err
 	}
+	served = g.matchPart(p, pages, need)
+	p.serve(pages, served, serve)
 	if served != need&p.bits() {
 		s.pages.giveBack(pages) // damaged: who asks next should look at the log
 	} else {
 		s.pages.add(g.domain, g.idsOf(p), pages, served>>p.first)
 	}
-	return served
+	return served, nil
 }
 
 // keepSparse is keepParts for one slot of a group that need not be read as a whole.
@@ -197,31 +199,14 @@ func (s *Store) keepSparse(loc seglog.Loc, slot int, id ID, buf []byte, serve fu
 	if err != nil || slot >= g.n || g.id(slot) != id || !g.sparse(1<<slot) {
 		return false
 	}
+	served := uint32(0)
 	for p := range g.parts(1 << slot) {
-		off, n, ok := g.partAt(p, loc.PayloadSize())
-		stored := buf[headSize:]
-		if !ok || n > len(stored) || s.log.ReadPart(loc, off, stored[:n]) != nil {
-			return false
+		if stored, err := s.readPart(loc, g, p, buf[headSize:]); err == nil {
+			s.stats.frames.Add(1)
+			served, _ = s.keepPart(g, p, stored, 1<<slot, serve)
 		}
-		s.stats.frames.Add(1)
-		s.stats.groups.Add(1)
-		pages := s.pages.room(p.raw())
-		if decodeStored(pages, g.codec, stored[:n:n]) != nil {
-			s.pages.giveBack(pages)
-			return false
-		}
-		return s.keepPart(g, p, 1<<slot, pages, serve) != 0
 	}
-	return false
-}
-
-// decodeStored fills pages from the data of a part that was read alone.
-func decodeStored(pages []byte, codec Codec, stored []byte) error {
-	if codec == CodecRaw {
-		copy(pages, stored)
-		return nil
-	}
-	return decompressS2(pages, stored)
+	return served != 0
 }
 
 // Page reads a page into dst, of PageSize bytes. The page is verified. On an

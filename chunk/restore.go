@@ -263,8 +263,8 @@ func (p *plan) fill(at index.Location, payload, raw []byte, sparse bool) (most b
 	if sparse {
 		if g, err := p.s.readGroupHead(loc, payload); err == nil {
 			need := p.take(g, &heads)
-			var left uint32
-			if left = need; g.sparse(need) {
+			left := need
+			if g.sparse(need) {
 				left &^= p.s.readParts(loc, g, need, payload[headSize:], raw, serve)
 			}
 			if need != 0 && left == 0 {
@@ -297,11 +297,7 @@ func (p *plan) fill(at index.Location, payload, raw []byte, sparse bool) (most b
 	if err != nil {
 		return true, err
 	}
-	for slot := range g.n {
-		if verified&(1<<slot) != 0 {
-			serve(slot, pages[slot*PageSize:(slot+1)*PageSize])
-		}
-	}
+	part{0, g.n}.serve(pages, verified, serve)
 	return true, nil
 }
 

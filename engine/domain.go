@@ -101,7 +101,7 @@ type copied struct {
 
 func (p *copied) all() iter.Seq2[uint64, []byte] {
 	return func(yield func(uint64, []byte) bool) {
-		buf := make([]byte, verifyWindow*PageSize)
+		var bufs pageWindow
 		var index []uint64
 		var refs []chunk.PageRef
 		flush := func() bool {
@@ -124,9 +124,8 @@ func (p *copied) all() iter.Seq2[uint64, []byte] {
 			if d.Page >= p.end {
 				continue // cut off by the new size
 			}
-			n := len(refs)
 			index = append(index, d.Page)
-			refs = append(refs, chunk.PageRef{ID: d.B, Dst: buf[n*PageSize : (n+1)*PageSize]})
+			refs = append(refs, chunk.PageRef{ID: d.B, Dst: bufs.page(len(refs))})
 			if len(refs) == verifyWindow && !flush() {
 				return
 			}

@@ -101,12 +101,14 @@ func (c *Canister) load(ctx context.Context, id SnapshotID, o LoadOptions) (Load
 			u.shut(ErrImmutable)
 		}
 	}
-	// The guest need not wait for this, only the canister's next operation.
-	end = func() {
-		go func() {
-			ps.rearm()
-			op.end()
-		}()
+	if len(ps.all) > 0 {
+		// The guest need not wait for this, only the canister's next operation.
+		end = func() {
+			go func() {
+				ps.rearm()
+				op.end()
+			}()
+		}
 	}
 	return res, nil
 }
@@ -280,23 +282,31 @@ type verifier struct {
 	id    SnapshotID
 	refs  []chunk.PageRef
 	where []PageDiff
-	bufs  [][]byte // grows with what is asked
+	bufs  pageWindow
 	pages uint64
 }
 
 // verifyWindow is how many pages are planned and read at a time: 4 MiB.
 const verifyWindow = 1024
 
+// pageWindow is memory for pages that are read at a time. It grows with what is
+// asked, as small stores should not cost the memory of large ones.
+type pageWindow [][]byte
+
+// page is the i-th page; those before it were asked for.
+func (w *pageWindow) page(i int) []byte {
+	if i == len(*w) {
+		*w = append(*w, make([]byte, PageSize))
+	}
+	return (*w)[i]
+}
+
 func (v *verifier) add(s Section, page uint64, id chunk.ID) error {
 	v.pages++
 	if id.IsZero() {
 		return nil
 	}
-	n := len(v.refs)
-	if n == len(v.bufs) {
-		v.bufs = append(v.bufs, make([]byte, PageSize))
-	}
-	v.refs = append(v.refs, chunk.PageRef{ID: id, Dst: v.bufs[n]})
+	v.refs = append(v.refs, chunk.PageRef{ID: id, Dst: v.bufs.page(len(v.refs))})
 	v.where = append(v.where, PageDiff{Section: s, Page: page, B: id})
 	if len(v.refs) == verifyWindow {
 		return v.flush()
@@ -307,17 +317,23 @@ func (v *verifier) add(s Section, page uint64, id chunk.ID) error {
 func (v *verifier) flush() error {
 	err := v.store.Pages(v.ctx, v.refs)
 	if err != nil {
-		// Name the place: look for the first page that can not be read, as Pages does
-		// where it meets damage, in whole frames.
-		for i, r := range v.refs {
-			if perr := v.store.Direct().Page(r.ID, r.Dst); perr != nil {
-				err = locate(perr, v.id.Canister, v.id, v.where[i].Section, v.where[i].Page)
-				break
-			}
+		if i, perr := firstUnread(v.store, v.refs); perr != nil {
+			err = locate(perr, v.id.Canister, v.id, v.where[i].Section, v.where[i].Page)
 		}
 	}
 	v.refs, v.where = v.refs[:0], v.where[:0]
 	return err
+}
+
+// firstUnread is for naming the place of what Pages said: it looks for the first
+// page that can not be read, as Pages does where it meets damage, in whole frames.
+func firstUnread(store *chunk.Store, refs []chunk.PageRef) (int, error) {
+	for i, r := range refs {
+		if err := store.Direct().Page(r.ID, r.Dst); err != nil {
+			return i, err
+		}
+	}
+	return 0, nil
 }
 
 // freeze makes an uploaded snapshot unchangeable; others are so already.

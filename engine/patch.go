@@ -1,7 +1,6 @@
 package engine
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"runtime"
@@ -181,14 +180,13 @@ func (p *patch) applyKept() {
 	var wg sync.WaitGroup
 	for from := 0; from < n; from += share {
 		wg.Go(func() {
-			var zeros pageBytes
 			for i := from; i < min(from+share, n); i++ {
 				dst := p.m.lent.tm.Page(p.pages[i])
 				switch {
 				case p.kept[i] != nil:
 					copy(dst, p.kept[i])
-				case p.ids[i].IsZero() && !bytes.Equal(dst, zeros[:]): // touches none that is
-					clear(dst)
+				case p.ids[i].IsZero():
+					zeroPages(dst)
 				}
 			}
 		})

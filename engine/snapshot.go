@@ -235,12 +235,8 @@ func (r *SectionReader) fill(ctx context.Context, first uint64, b []byte, plan *
 	zeroPages(b[done*PageSize:])
 	err := r.s.from.Pages(ctx, plan.refs)
 	if err != nil {
-		// Name the place: look for the first page that can not be read, as Pages does
-		// where it meets damage, in whole frames.
-		for i, ref := range plan.refs {
-			if perr := r.s.from.Direct().Page(ref.ID, ref.Dst); perr != nil {
-				return locate(perr, r.s.id.Canister, r.s.id, r.root.Section, first+uint64(plan.at[i]))
-			}
+		if i, perr := firstUnread(r.s.from, plan.refs); perr != nil {
+			err = locate(perr, r.s.id.Canister, r.s.id, r.root.Section, first+uint64(plan.at[i]))
 		}
 	}
 	return err

@@ -183,7 +183,7 @@ type check struct {
 	read   int64
 	total  int64
 	seen   *manifest.Seen
-	pages  [][]byte // a window of pages, used by one version after the other; grows with what is asked
+	pages  pageWindow // used by one version after the other
 	// bad are the pages and nodes that could not be read, and why; at most
 	// maxProblems of them.
 	bad    map[chunk.Key]error
@@ -315,11 +315,7 @@ func (v *check) version(id SnapshotID, logical uint64, root chunk.ID, c Canister
 			if v.o.NoData || !p.IsPage() {
 				return nil
 			}
-			n := len(refs)
-			if n == len(v.pages) {
-				v.pages = append(v.pages, make([]byte, PageSize))
-			}
-			refs = append(refs, chunk.PageRef{ID: chunkID, Dst: v.pages[n]})
+			refs = append(refs, chunk.PageRef{ID: chunkID, Dst: v.pages.page(len(refs))})
 			if len(refs) == verifyWindow {
 				return flush()
 			}

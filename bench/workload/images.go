@@ -83,16 +83,22 @@ func (s Series) files(yield func([]byte, error) bool) {
 	}
 }
 
-// archived yields the images of an archive. One whose images do not lie in order
-// is unpacked to a temporary directory, as a series is larger than memory may be.
+// archived yields the images of an archive.
 func (s Series) archived(yield func([]byte, error) bool) {
+	if err := s.inOrder(yield); err != nil && !errors.Is(err, errEnough) {
+		yield(nil, fmt.Errorf("%s: %w", s.path, err))
+	}
+}
+
+// inOrder yields the images of an archive in order. One in which they do not lie so
+// is unpacked to a temporary directory, as a series is larger than memory may be.
+func (s Series) inOrder(yield func([]byte, error) bool) error {
 	names, err := s.archive(nil)
 	if err == nil && len(names) == 0 {
 		err = ErrImages
 	}
 	if err != nil {
-		yield(nil, fmt.Errorf("%s: %w", s.path, err))
-		return
+		return err
 	}
 	if slices.IsSorted(names) {
 		_, err = s.archive(func(_ string, b []byte) error {
@@ -101,15 +107,11 @@ func (s Series) archived(yield func([]byte, error) bool) {
 			}
 			return nil
 		})
-		if err != nil && !errors.Is(err, errEnough) {
-			yield(nil, fmt.Errorf("%s: %w", s.path, err))
-		}
-		return
+		return err
 	}
 	dir, err := os.MkdirTemp("", "snapstore-images-")
 	if err != nil {
-		yield(nil, err)
-		return
+		return err
 	}
 	defer func() { _ = os.RemoveAll(dir) }() // a temporary directory, at worst left behind
 	slices.Sort(names)
@@ -117,11 +119,10 @@ func (s Series) archived(yield func([]byte, error) bool) {
 		i, _ := slices.BinarySearch(names, name)
 		return os.WriteFile(filepath.Join(dir, fmt.Sprintf("%09d.mem", i)), b, 0o600)
 	})
-	if err != nil {
-		yield(nil, fmt.Errorf("%s: %w", s.path, err))
-		return
+	if err == nil {
+		Series{s.Name, dir, true}.files(yield)
 	}
-	Series{s.Name, dir, true}.files(yield)
+	return err
 }
 
 var errEnough = errors.New("enough")

@@ -48,7 +48,8 @@ type target struct {
 
 func options(fs vfs.FS) *engine.Options {
 	return &engine.Options{
-		FS: fs, NoBackground: true, Ballast: -1, SegmentSize: 64 << 10, MemTable: 256 << 10,
+		// Without IdleSync, whose batch is no change by any of the cases.
+		FS: fs, NoBackground: true, IdleSync: -1, Ballast: -1, SegmentSize: 64 << 10, MemTable: 256 << 10,
 		DedupDomain: engine.DedupCanister, CanisterQuota: 4 << 30,
 	}
 }
