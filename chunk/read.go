@@ -120,15 +120,21 @@ func (s *Store) readPart(loc seglog.Loc, g group, p part, buf []byte) (stored []
 // readParts serves pages in need, a bit for each slot, of a group whose head was
 // read, without reading all of it. It returns which are what their IDs name. Of
 // the others it says nothing: whoever wants them reads the whole frame. buf and
-// raw have room for what is read and for what that becomes.
-func (s *Store) readParts(loc seglog.Loc, g group, need uint32, buf, raw []byte, serve func(slot int, page []byte)) (served uint32) {
+// raw have room for what is read and for what that becomes; with keep it goes to
+// the page cache instead.
+func (s *Store) readParts(loc seglog.Loc, g group, need uint32, keep bool, buf, raw []byte, serve func(slot int, page []byte)) (served uint32) {
 	s.stats.frames.Add(1)
-	s.stats.groups.Add(1)
 	for p := range g.parts(need) {
 		stored, err := s.readPart(loc, g, p, buf)
 		if err != nil {
 			continue
 		}
+		if keep {
+			same, _ := s.keepPart(g, p, stored, need, serve)
+			served |= same
+			continue
+		}
+		s.stats.groups.Add(1)
 		pages := raw[:p.raw()]
 		verified, _ := g.decodeFor(&s.coder, p, pages, stored, need)
 		p.serve(pages, verified, serve)
@@ -199,14 +205,7 @@ func (s *Store) keepSparse(loc seglog.Loc, slot int, id ID, buf []byte, serve fu
 	if err != nil || slot >= g.n || g.id(slot) != id || !g.sparse(1<<slot) {
 		return false
 	}
-	served := uint32(0)
-	for p := range g.parts(1 << slot) {
-		if stored, err := s.readPart(loc, g, p, buf[headSize:]); err == nil {
-			s.stats.frames.Add(1)
-			served, _ = s.keepPart(g, p, stored, 1<<slot, serve)
-		}
-	}
-	return served != 0
+	return s.readParts(loc, g, 1<<slot, true, buf[headSize:], nil, serve) != 0
 }
 
 // Page reads a page into dst, of PageSize bytes. The page is verified. On an

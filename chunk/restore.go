@@ -201,7 +201,6 @@ func (p *plan) work(ctx context.Context) {
 	defer p.s.frames.put(payload)
 	raw := p.s.raws.get()
 	defer p.s.raws.put(raw)
-	dense := p.keep || p.whole
 	full := 0 // groups in a row of which most was wanted
 	for {
 		start := int(p.span.Add(1)-1) * restoreSpan
@@ -222,7 +221,7 @@ func (p *plan) work(ctx context.Context) {
 			failpoint.At(failpoint.Located, "")
 			if err == nil && p.claim(at) {
 				var most bool
-				most, err = p.fill(at, payload, raw, !dense && full < fullRow)
+				most, err = p.fill(at, payload, raw, !p.whole && full < fullRow)
 				if full++; !most {
 					full = 0
 				}
@@ -265,7 +264,7 @@ func (p *plan) fill(at index.Location, payload, raw []byte, sparse bool) (most b
 			need := p.take(g, &heads)
 			left := need
 			if g.sparse(need) {
-				left &^= p.s.readParts(loc, g, need, payload[headSize:], raw, serve)
+				left &^= p.s.readParts(loc, g, need, p.keep, payload[headSize:], raw, serve)
 			}
 			if need != 0 && left == 0 {
 				return false, nil
