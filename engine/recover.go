@@ -8,6 +8,7 @@ import (
 	"io"
 	"io/fs"
 	"path"
+	"sync"
 	"syscall"
 	"time"
 
@@ -474,26 +475,30 @@ func (e *Engine) rebuildOnce(ctx context.Context) error {
 	}
 	defer rb.Abort()
 	seq, hash := e.log.Last()
-	for f, err := range e.log.Scan(ctx) {
-		if err != nil {
-			return err
-		}
+	var reading sync.Mutex // of what is read again
+	err = e.log.ScanEach(ctx, func(f seglog.FrameInfo) error {
 		if unread(f.Damaged) {
+			reading.Lock()
 			f = e.readAgain(f)
+			reading.Unlock()
 		}
 		if f.Damaged != nil || f.Kind != seglog.KindGroup && f.Kind != seglog.KindNodes {
-			continue
+			return nil
 		}
 		places, err := gc.FramePlacements(f.Kind, f.Loc, f.Payload)
 		if err != nil {
 			e.o.Logger.Error("frame holds nothing that can be read", "frame", f.Loc.String(), "error", err)
-			continue
+			return nil
 		}
 		for _, p := range places {
 			if err := rb.AddLocation(p.Key, p.Loc, p.Node); err != nil {
 				return err
 			}
 		}
+		return nil
+	})
+	if err != nil {
+		return err
 	}
 	if err := rb.FinishLocations(); err != nil {
 		return err

@@ -61,8 +61,8 @@ type RebuildStats struct {
 // records and state. Finish puts the new index in the place of the old one in
 // one step. The same input in any order gives the same index.
 //
-// Lookup may be called by any number of goroutines; so may AddCount, PutRecord
-// and PutState. Two calls of PutRecord or PutState with one key are a mistake
+// Lookup may be called by any number of goroutines; so may AddLocation, AddCount,
+// PutRecord and PutState. Two calls of PutRecord or PutState with one key are a mistake
 // of the caller; one of them wins.
 type Rebuilder struct {
 	o Options

@@ -5,19 +5,16 @@ import (
 	"errors"
 	"fmt"
 	"iter"
+	"runtime"
+
+	"golang.org/x/sync/errgroup"
 )
 
 // Scan yields every frame of every segment, of all streams, in order of
 // segment and offset. Directories are left out. See ScanSegment.
 func (l *Log) Scan(ctx context.Context) iter.Seq2[FrameInfo, error] {
 	return func(yield func(FrameInfo, error) bool) {
-		l.mu.RLock()
-		var ids []SegmentID
-		for _, s := range l.sortedLocked() {
-			ids = append(ids, s.id)
-		}
-		l.mu.RUnlock()
-		for _, id := range ids {
+		for _, id := range l.segmentIDs() {
 			for f, err := range l.ScanSegment(ctx, id) {
 				if errors.Is(err, ErrSegmentGone) {
 					break // dropped meanwhile
@@ -28,6 +25,40 @@ func (l *Log) Scan(ctx context.Context) iter.Seq2[FrameInfo, error] {
 			}
 		}
 	}
+}
+
+// ScanEach is Scan for who does not mind the order of segments: they are read side
+// by side, on all cores. each is called concurrently; frames of one segment come one
+// after the other, in order. Its first error ends the scan.
+func (l *Log) ScanEach(ctx context.Context, each func(FrameInfo) error) error {
+	g, ctx := errgroup.WithContext(ctx)
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for _, id := range l.segmentIDs() {
+		g.Go(func() error {
+			for f, err := range l.ScanSegment(ctx, id) {
+				if errors.Is(err, ErrSegmentGone) {
+					break // dropped meanwhile
+				}
+				if err == nil {
+					err = each(f)
+				}
+				if err != nil {
+					return err
+				}
+			}
+			return nil
+		})
+	}
+	return g.Wait()
+}
+
+func (l *Log) segmentIDs() (ids []SegmentID) {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	for _, s := range l.sortedLocked() {
+		ids = append(ids, s.id)
+	}
+	return ids
 }
 
 // ScanSegment yields the frames of one segment as far as they are synced. A

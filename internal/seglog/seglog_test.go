@@ -3,9 +3,12 @@ package seglog
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"slices"
+	"sync"
 	"testing"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
@@ -242,6 +245,7 @@ func TestSpill(t *testing.T) {
 		if n != len(locs) {
 			t.Fatalf("scan met %d of %d", n, len(locs))
 		}
+		scansAlike(t, l)
 		noDamage(t, l)
 	}
 	check()
@@ -264,5 +268,37 @@ func TestSpill(t *testing.T) {
 	check()
 	if err := l.Close(); err != nil {
 		t.Fatal(err)
+	}
+}
+
+// scansAlike fails unless ScanEach hands over what Scan yields, in order within a
+// segment, and ends with the first error.
+func scansAlike(t *testing.T, l *Log) {
+	t.Helper()
+	want := map[SegmentID][]string{}
+	of := func(f FrameInfo) string { return fmt.Sprintf("%v %v %x %v", f.Kind, f.Loc, f.Payload, f.Damaged) }
+	for f, err := range l.Scan(context.Background()) {
+		if err != nil {
+			t.Fatal(err)
+		}
+		want[f.Loc.Segment] = append(want[f.Loc.Segment], of(f))
+	}
+	if len(want) < 2 {
+		t.Fatalf("%d segments are not scanned side by side", len(want))
+	}
+	var mu sync.Mutex
+	got := map[SegmentID][]string{}
+	err := l.ScanEach(context.Background(), func(f FrameInfo) error {
+		mu.Lock()
+		defer mu.Unlock()
+		got[f.Loc.Segment] = append(got[f.Loc.Segment], of(f))
+		return nil
+	})
+	if err != nil || !maps.EqualFunc(got, want, slices.Equal) {
+		t.Fatalf("scanned side by side: %v, %v\nwant %v", err, got, want)
+	}
+	ended := errors.New("ended")
+	if err := l.ScanEach(context.Background(), func(FrameInfo) error { return ended }); !errors.Is(err, ended) {
+		t.Fatalf("a scan that is ended says %v", err)
 	}
 }
