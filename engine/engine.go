@@ -68,9 +68,11 @@ type Engine struct {
 	tracker  *trackmem.Tracker
 	bufs     chan *trackmem.PageBuf // for copies of live pages
 	blocks   sync.Pool              // *keptPages
-	early    earlyBatches
-	lost     lostPages
-	scrub    *scrubbing // nil when nothing is scrubbed
+	// patchKept is maxPatchKept, or fewer in tests.
+	patchKept int
+	early     earlyBatches
+	lost      lostPages
+	scrub     *scrubbing // nil when nothing is scrubbed
 	// comparing holds the one comparison of counts that may go on.
 	comparing chan struct{}
 	// writing holds the one operation that may write where content is compared.

@@ -20,6 +20,10 @@ func (e *Engine) ForgetInFilter(forget func(IndexID) bool) { e.idx.ForgetInFilte
 // Nothing may go on meanwhile.
 func (e *Engine) SetStep(n int) { e.counter.SetStep(n) }
 
+// KeepOfLoads changes how many pages of a load are not read twice. Nothing may go on
+// meanwhile.
+func (e *Engine) KeepOfLoads(pages int) { e.patchKept = pages }
+
 // HoldApplier keeps the applier between two batches until release is called.
 func (e *Engine) HoldApplier() (release func()) {
 	held, done := make(chan struct{}), make(chan struct{})

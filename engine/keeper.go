@@ -9,9 +9,9 @@ import (
 	"github.com/snapstore/snapstore/chunk"
 )
 
-// patchKept is how many pages of a load are kept from when they are verified to
+// maxPatchKept is how many pages of a load are kept from when they are verified to
 // when they are written into live memory; the rest is read twice.
-const patchKept = 256 << 20 / PageSize
+const maxPatchKept = 256 << 20 / PageSize
 
 // keptBlock is how many pages are read at a time: so few that the last blocks of
 // a diff of 1 % of 1 GiB, which is 20 of them, keep every core at work.
@@ -32,7 +32,7 @@ type keeper struct {
 }
 
 func (e *Engine) newKeeper(ctx context.Context, from *chunk.Store) *keeper {
-	k := &keeper{e: e, from: from, ctx: ctx, left: patchKept}
+	k := &keeper{e: e, from: from, ctx: ctx, left: e.patchKept}
 	k.group.SetLimit(runtime.GOMAXPROCS(0))
 	return k
 }

@@ -40,6 +40,7 @@ func (e *Engine) startTracking() error {
 		return fmt.Errorf("%w: %w", ErrInvalid, err)
 	}
 	e.bufs = make(chan *trackmem.PageBuf, bufsKept)
+	e.patchKept = maxPatchKept
 	e.o.Logger.Info("writes to lent memory are tracked", "mode", e.tracker.Mode().String(), "reason", e.tracker.Reason())
 	return nil
 }

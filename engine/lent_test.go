@@ -222,6 +222,9 @@ func TestLoadIntoLentMemory(t *testing.T) {
 		e, _ := memStore(t, o)
 		c := must(e.CreateCanister(bg, canisterID(t, 1)))
 		r := rng(number(t, "SNAPSTORE_SEED", rand.Uint64()))
+		if r.IntN(2) == 0 {
+			e.KeepOfLoads(r.IntN(8))
+		}
 		const limit = 4 << 20
 		m, b := lend(t, c, engine.WasmMemory, 40*engine.PageSize, limit)
 		at := &b.Bytes()[0]
@@ -277,6 +280,53 @@ func TestLoadIntoLentMemory(t *testing.T) {
 		for _, s := range states {
 			if !bytes.Equal(imageOf(t, e, s.id, engine.WasmMemory), s.bytes) {
 				t.Errorf("%s changed", s.id)
+			}
+		}
+	})
+}
+
+// What a guest makes zeros right after a load, before its memory is armed again, is
+// in the next take: also where the load kept no copy of the pages it wrote.
+func TestZerosRightAfterALoad(t *testing.T) {
+	const pages, page = 64, 20
+	inModes(t, func(t *testing.T, o engine.Options) {
+		for _, keep := range []int{pages, 4, 0} {
+			e, _ := memStore(t, o)
+			e.KeepOfLoads(keep)
+			a := must(e.CreateCanister(bg, canisterID(t, 1)))
+			ma := must(a.Memory(engine.WasmMemory))
+			if err := ma.Resize(pages * engine.PageSize); err != nil {
+				t.Fatal(err)
+			}
+			r := rng(1)
+			want := make([]byte, pages*engine.PageSize)
+			for i := range want {
+				want[i] = byte(r.Uint32())
+			}
+			must(ma.WriteAt(want, 0))
+			from := must(a.Take(bg, engine.TakeOptions{}))
+
+			c := must(e.CreateCanister(bg, canisterID(t, 2)))
+			_, b := lend(t, c, engine.WasmMemory, 0, 8<<20)
+			loaded := false
+			c.SetGuest(guestFunc(func(_ context.Context, pause func() error) error {
+				err := pause()
+				if !loaded && err == nil { // the guest runs again
+					clear(b.Bytes()[page*engine.PageSize:][:engine.PageSize])
+				}
+				loaded = true
+				return err
+			}))
+			if _, err := c.Load(bg, from.ID, engine.LoadOptions{FromOtherCanister: true}); err != nil {
+				t.Fatal(err)
+			}
+			clear(want[page*engine.PageSize:][:engine.PageSize])
+			if !bytes.Equal(b.Bytes(), want) {
+				t.Fatal("live memory is not what was written")
+			}
+			taken := must(c.Take(bg, engine.TakeOptions{}))
+			if !bytes.Equal(imageOf(t, e, taken.ID, engine.WasmMemory), want) {
+				t.Errorf("%d pages kept: the take after the load lost a page of zeros", keep)
 			}
 		}
 	})

@@ -195,7 +195,8 @@ func (p *patch) applyKept() {
 }
 
 // rearm is for patches that were applied, when the guest may run again. Pages of
-// which no copy was kept are taken for dirty. Nobody uses ps afterwards.
+// which no copy was kept are taken for dirty, and named as well: what nobody names is
+// taken for zeros. Nobody uses ps afterwards.
 func (ps *patches) rearm() {
 	var zeros pageBytes
 	for _, p := range ps.all {
@@ -205,7 +206,7 @@ func (ps *patches) rearm() {
 				if p.ids[i].IsZero() {
 					was = zeros[:]
 				}
-				if was != nil && !yield(page, was) {
+				if !yield(page, was) {
 					return
 				}
 			}

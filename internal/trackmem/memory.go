@@ -236,9 +236,10 @@ func (m *Memory) collectRunning(d *DirtySet) error {
 
 // Rearm arms what Look reported, beside writers, and adds to d what may differ
 // by now from what Look saw: copies are the pages it reported, as they were
-// then. A page that equals its copy after it was armed is as it was; one that
-// was reported and has no copy is taken to differ. After an error every page is
-// in d. It has nothing to do where collecting does not arm.
+// then, or nil where that is not known. A page that equals its copy after it was
+// armed is as it was; one whose copy is nil is taken to differ. One that is not in
+// copies was not reported, so it was as it had been armed, or zeros where it never
+// was. After an error every page is in d. It has nothing to do where collecting does not arm.
 func (m *Memory) Rearm(d *DirtySet, copies iter.Seq2[uint64, []byte]) error {
 	if m.mode != ModeKernel {
 		return nil
