@@ -3,6 +3,7 @@ package chunk
 import (
 	"context"
 	"errors"
+	"math/bits"
 	"slices"
 	"sync"
 	"sync/atomic"
@@ -250,7 +251,7 @@ func (p *plan) claim(at index.Location) bool {
 const fullRow = 4
 
 // fill reads a group and serves whatever of the window is in it. With sparse it
-// looks first whether it need read all of it; most says that it did.
+// looks first whether it need read all of it; most says that half of it was wanted.
 func (p *plan) fill(at index.Location, payload, raw []byte, sparse bool) (most bool, err error) {
 	var heads [GroupPages]int32
 	serve := func(slot int, page []byte) {
@@ -281,23 +282,24 @@ func (p *plan) fill(at index.Location, payload, raw []byte, sparse bool) (most b
 	}
 	g, err := p.s.readGroup(loc, payload)
 	if err != nil {
-		return true, err
+		return false, err
 	}
 	need := p.take(g, &heads)
+	most = 2*bits.OnesCount32(need) >= g.n
 	if need == 0 {
-		return true, nil
+		return most, nil
 	}
 	if p.keep {
 		_, err = p.s.keepParts(g, need, serve)
-		return true, err
+		return most, err
 	}
 	pages := raw[:g.raw():g.raw()]
 	verified, err := p.s.decodeFor(g, pages, need)
 	if err != nil {
-		return true, err
+		return most, err
 	}
 	part{0, g.n}.serve(pages, verified, serve)
-	return true, nil
+	return most, nil
 }
 
 // aheadOf is how far in front of a dense read the system is asked to read. Workers

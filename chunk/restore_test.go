@@ -272,3 +272,23 @@ func TestRestoreReadsLittleOfSparseGroups(t *testing.T) {
 	}
 	k.idle()
 }
+
+// A few groups of which all is wanted do not make a worker read whole frames for
+// single pages behind them.
+func TestSparseBehindFullGroups(t *testing.T) {
+	const groups, full = 200, fullRow + 1
+	k := newKit(t, func(o *StoreOptions) { o.PageCacheBytes, o.Workers = -1, 1 })
+	ids := k.put(0, groups*GroupPages)
+	want := slices.Clone(ids[:full*GroupPages])
+	for g := full; g < groups; g++ {
+		want = append(want, ids[g*GroupPages+5])
+	}
+	refs, check := k.refs(want)
+	if err := k.s.Pages(context.Background(), refs); err != nil {
+		t.Fatal(err)
+	}
+	check()
+	if n := len(k.l.reads); n > full+fullRow {
+		t.Errorf("%d whole frames are read for %d groups of which all is wanted", n, full)
+	}
+}

@@ -543,3 +543,35 @@ func TestDamageAnywhereInAGroupNamesAPage(t *testing.T) {
 		}
 	}
 }
+
+// A load that meets damage says in which of several lent sections it is.
+func TestDamageInASecondLentSection(t *testing.T) {
+	const pages, rotten = 64, 40
+	for range 4 { // sections are looked at in any order
+		disk := testkit.NewDisk()
+		e, _ := memStore(t, engine.Options{FS: disk.Mount(), NoBackground: true, NoCompression: true})
+		c := must(e.CreateCanister(bg, drive.Canister(0)))
+		_, w := lend(t, c, engine.WasmMemory, pages*engine.PageSize, 1<<20)
+		_, s := lend(t, c, engine.StableMemory, pages*engine.PageSize, 1<<20)
+		for i := range pages {
+			testkit.Content(i + 2).Fill(w.Bytes()[i*engine.PageSize:][:engine.PageSize])
+			testkit.Content(i + 100).Fill(s.Bytes()[i*engine.PageSize:][:engine.PageSize])
+		}
+		id := must(c.Take(bg, engine.TakeOptions{})).ID
+		clear(w.Bytes())
+		clear(s.Bytes())
+		must(c.Take(bg, engine.TakeOptions{}))
+		for e.Stats().WaitingBatches > 0 {
+			time.Sleep(time.Millisecond)
+		}
+		rotOn(t, disk, e, testkit.Content(100+rotten))
+		_, err := c.Load(bg, id, engine.LoadOptions{})
+		var ce *engine.CorruptionError
+		if !errors.As(err, &ce) {
+			t.Fatal(err)
+		}
+		if ce.Section != engine.StableMemory.String() {
+			t.Errorf("damage in %s is said to be in %s, page %d", engine.StableMemory, ce.Section, ce.Page)
+		}
+	}
+}

@@ -75,7 +75,7 @@ func (k *keeper) wait() error {
 	return k.group.Wait()
 }
 
-// release gives the memory back, and ends what is under way.
+// release waits for what is under way, and gives the memory back.
 func (k *keeper) release() {
 	if k == nil {
 		return

@@ -317,7 +317,7 @@ func (v *verifier) add(s Section, page uint64, id chunk.ID) error {
 func (v *verifier) flush() error {
 	err := v.store.Pages(v.ctx, v.refs)
 	if err != nil {
-		if i, perr := firstUnread(v.store, v.refs); perr != nil {
+		if i, perr := firstUnread(v.ctx, v.store, v.refs, err); perr != nil {
 			err = locate(perr, v.id.Canister, v.id, v.where[i].Section, v.where[i].Page)
 		}
 	}
@@ -325,15 +325,26 @@ func (v *verifier) flush() error {
 	return err
 }
 
-// firstUnread is for naming the place of what Pages said: it looks for the first
-// page that can not be read, as Pages does where it meets damage, in whole frames.
-func firstUnread(store *chunk.Store, refs []chunk.PageRef) (int, error) {
+// firstUnread is for naming the place of what Pages said: where that is damage, it
+// looks for the first page that can not be read, as Pages does, in whole frames.
+func firstUnread(ctx context.Context, store *chunk.Store, refs []chunk.PageRef, said error) (int, error) {
+	if !damaged(said) {
+		return 0, nil
+	}
 	for i, r := range refs {
+		if ctx.Err() != nil {
+			break
+		}
 		if err := store.Direct().Page(r.ID, r.Dst); err != nil {
 			return i, err
 		}
 	}
 	return 0, nil
+}
+
+// damaged tells whether a page could not be had because of what is stored.
+func damaged(err error) bool {
+	return errors.Is(err, chunk.ErrCorrupt) || errors.Is(err, chunk.ErrNotStored)
 }
 
 // freeze makes an uploaded snapshot unchangeable; others are so already.

@@ -67,9 +67,13 @@ func (c *Canister) patches(ctx context.Context, k *keeper, to *manifest.Manifest
 	}
 	werr := k.wait()
 	for _, p := range ps.all {
-		if err := p.verify(ctx, id, werr); err != nil {
+		// What could not be read may be of any section: each looks for it in its own.
+		if err := p.verify(ctx, id, damaged(werr)); err != nil {
 			return ps, 0, err
 		}
+	}
+	if werr != nil {
+		return ps, 0, translate(werr)
 	}
 	return ps, pages, nil
 }
@@ -114,22 +118,18 @@ func (p *patch) add(page uint64, id chunk.ID, kept []byte) {
 	p.pages, p.ids, p.kept = append(p.pages, page), append(p.ids, id), append(p.kept, kept)
 }
 
-// verify reads what is not kept, and, where something could not be read, which is
-// what failed says, looks for the place.
-func (p *patch) verify(ctx context.Context, id SnapshotID, failed error) error {
+// verify reads what is not kept, or all of it, and names what can not be read.
+func (p *patch) verify(ctx context.Context, id SnapshotID, all bool) error {
 	v := verifier{store: p.from, ctx: ctx, id: id}
 	for i := range p.pages {
-		if p.kept[i] != nil && failed == nil {
+		if p.kept[i] != nil && !all {
 			continue
 		}
 		if err := v.add(p.m.section, p.pages[i], p.ids[i]); err != nil {
 			return err
 		}
 	}
-	if err := v.flush(); err != nil {
-		return err
-	}
-	return locate(failed, id.Canister, id, p.m.section, 0)
+	return v.flush()
 }
 
 // apply writes the pages into the memory, at the same address. On an error the

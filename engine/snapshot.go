@@ -235,7 +235,7 @@ func (r *SectionReader) fill(ctx context.Context, first uint64, b []byte, plan *
 	zeroPages(b[done*PageSize:])
 	err := r.s.from.Pages(ctx, plan.refs)
 	if err != nil {
-		if i, perr := firstUnread(r.s.from, plan.refs); perr != nil {
+		if i, perr := firstUnread(ctx, r.s.from, plan.refs, err); perr != nil {
 			err = locate(perr, r.s.id.Canister, r.s.id, r.root.Section, first+uint64(plan.at[i]))
 		}
 	}

@@ -77,8 +77,9 @@ func (b *PageBuf) list(first, end uint64) {
 	}
 }
 
-// copyShare is how many copies are worth another goroutine: a guest stands still
-// meanwhile, so its core is free, and scattered pages wait for memory.
+// copyShare is how many copies are worth another goroutine: scattered pages wait for
+// memory. In a pause the guest's core is free; where it runs, in a round of pre-copy,
+// it shares it.
 const copyShare = 512
 
 // fill copies the pages listed from i on from mem.
