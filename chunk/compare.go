@@ -56,7 +56,7 @@ func (c *comparer) page(index uint64, id ID, page []byte, stored bool) (still bo
 	if stored {
 		err := c.s.Page(id, c.buf[:])
 		switch {
-		case errors.Is(err, ErrCorrupt), errors.Is(err, ErrNotStored):
+		case Unreadable(err):
 			stored = false
 		case err != nil:
 			return false, err
@@ -80,7 +80,7 @@ func (c *comparer) node(id ID, node []byte, stored bool) (still bool, err error)
 	if stored {
 		have, err := c.s.readNode(id, false)
 		switch {
-		case errors.Is(err, ErrCorrupt), errors.Is(err, ErrNotStored):
+		case Unreadable(err):
 			stored = false
 		case err != nil:
 			return false, err

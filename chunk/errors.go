@@ -22,6 +22,10 @@ var (
 	ErrReleased = errors.New("released")
 )
 
+// Unreadable tells whether content can not be had because of what is stored: it is
+// damaged, or not there. Other errors say nothing about it.
+func Unreadable(err error) bool { return errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNotStored) }
+
 // A NotStoredError names content that is not there. It is ErrNotStored. To who
 // was told by a record that it must be there it is damage.
 type NotStoredError struct{ ID ID }

@@ -72,7 +72,7 @@ func (s *Store) readPages(ctx context.Context, refs []PageRef, o planOptions) er
 		p.done()
 		switch {
 		case err == nil:
-		case errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNotStored):
+		case Unreadable(err):
 			if first == nil {
 				first = err
 			}
@@ -185,7 +185,7 @@ func (p *plan) run(ctx context.Context) error {
 		switch {
 		case err == nil:
 			p.spread(int32(i))
-		case errors.Is(err, ErrCorrupt) || errors.Is(err, ErrNotStored):
+		case Unreadable(err):
 			if first == nil {
 				first = err
 			}

@@ -148,7 +148,7 @@ func either(a, b *chunk.Store) manifest.Getter {
 // Node implements manifest.Getter. What both have is the same.
 func (p pair) Node(ctx context.Context, id chunk.ID) ([]byte, error) {
 	n, err := p.a.Node(ctx, id)
-	if errors.Is(err, chunk.ErrNotStored) || errors.Is(err, chunk.ErrCorrupt) {
+	if chunk.Unreadable(err) {
 		if other, berr := p.b.Node(ctx, id); berr == nil || errors.Is(err, chunk.ErrNotStored) {
 			return other, berr
 		}

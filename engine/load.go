@@ -328,7 +328,7 @@ func (v *verifier) flush() error {
 // firstUnread is for naming the place of what Pages said: where that is damage, it
 // looks for the first page that can not be read, as Pages does, in whole frames.
 func firstUnread(ctx context.Context, store *chunk.Store, refs []chunk.PageRef, said error) (int, error) {
-	if !damaged(said) {
+	if !chunk.Unreadable(said) {
 		return 0, nil
 	}
 	for i, r := range refs {
@@ -340,11 +340,6 @@ func firstUnread(ctx context.Context, store *chunk.Store, refs []chunk.PageRef, 
 		}
 	}
 	return 0, nil
-}
-
-// damaged tells whether a page could not be had because of what is stored.
-func damaged(err error) bool {
-	return errors.Is(err, chunk.ErrCorrupt) || errors.Is(err, chunk.ErrNotStored)
 }
 
 // freeze makes an uploaded snapshot unchangeable; others are so already.

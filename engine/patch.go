@@ -68,7 +68,7 @@ func (c *Canister) patches(ctx context.Context, k *keeper, to *manifest.Manifest
 	werr := k.wait()
 	for _, p := range ps.all {
 		// What could not be read may be of any section: each looks for it in its own.
-		if err := p.verify(ctx, id, damaged(werr)); err != nil {
+		if err := p.verify(ctx, id, chunk.Unreadable(werr)); err != nil {
 			return ps, 0, err
 		}
 	}
