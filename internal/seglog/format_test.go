@@ -174,7 +174,7 @@ func TestFormatDoc(t *testing.T) {
 		t.Error("versions or flags differ from the document")
 	}
 	for _, want := range []string{
-		"| 0 | 4 | magic | `" + frameMagic + "` |", "| 0 | 8 | magic | `" + rootMagic + "` |",
+		"| 0 | 4 | magic | `" + frameMagic + "` |", "| 0 | 8 | magic | `" + rootMagic + "` |", "begins with `" + tornMagic + "`",
 		fmt.Sprintf("| frames start at multiples of | %d |", frameAlign),
 		fmt.Sprintf("| bytes of a payload, at most | %d |", MaxPayload),
 		fmt.Sprintf("| bytes of a key, at most | %d |", MaxKey),

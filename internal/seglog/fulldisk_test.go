@@ -50,6 +50,9 @@ func TestDropOnAFullDisk(t *testing.T) {
 			if err != nil {
 				t.Fatalf("killed before operation %d, %d%% kept: %v", at, keep, err)
 			}
+			if damage := l.Damage(); len(damage) > 0 {
+				t.Fatalf("killed before operation %d, %d%% kept: what the crash left is taken for damage: %v", at, keep, damage)
+			}
 			if err := l.Start(context.Background()); err != nil {
 				t.Fatalf("killed before operation %d, %d%% kept: %v", at, keep, err)
 			}

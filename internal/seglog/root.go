@@ -13,6 +13,9 @@ import (
 const (
 	rootMagic   = "SNAPROOT"
 	rootVersion = 1
+	// tornMagic stands in the place of the magic while a copy is overwritten where
+	// it is: what a crash leaves then is not taken for damage.
+	tornMagic = "SNAPTORN"
 
 	rootMagicAt    = 0
 	rootVersionAt  = 8

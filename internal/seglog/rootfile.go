@@ -152,7 +152,8 @@ func (w *rootFiles) whole(name string) bool {
 
 // overwrite writes a copy where it stands, which needs no space: on a full disk
 // it is what lets segments go. The other copy must be whole, for a crash may
-// leave neither the old content nor the new one.
+// leave neither the old content nor the new one; it leaves tornMagic then, which
+// is durable before anything else is touched and stays until all else is.
 func (w *rootFiles) overwrite(name, other string, data []byte) (err error) {
 	if w.torn == other || !w.whole(other) {
 		return errBadRoot
@@ -171,14 +172,27 @@ func (w *rootFiles) overwrite(name, other string, data []byte) (err error) {
 		return errors.ErrUnsupported
 	}
 	w.torn = name
-	if _, err := f.WriteAt(data, 0); err != nil {
+	put := func(p []byte, off int64) error {
+		_, err := f.WriteAt(p, off)
 		return err
 	}
-	if err := truncate(f, size); err != nil {
-		return err
-	}
-	if err := f.Sync(); err != nil {
-		return err
+	const magic = len(rootMagic)
+	for _, step := range []func() error{
+		func() error { return put([]byte(tornMagic), 0) },
+		func() error {
+			if err := put(data[magic:], int64(magic)); err != nil {
+				return err
+			}
+			return truncate(f, size)
+		},
+		func() error { return put(data[:magic], 0) },
+	} {
+		if err := step(); err != nil {
+			return err
+		}
+		if err := f.Sync(); err != nil {
+			return err
+		}
 	}
 	w.torn = ""
 	return nil
@@ -190,6 +204,7 @@ func readRootFiles(fs vfs.FS, dir string) (*root, []Damage, error) {
 	var (
 		best   *root
 		damage []Damage
+		torn   []Damage // left so by a crash, which is none while the other is whole
 		absent int
 	)
 	for _, name := range []string{rootNameA, rootNameB} {
@@ -210,6 +225,8 @@ func readRootFiles(fs vfs.FS, dir string) (*root, []Damage, error) {
 			r, err = decodeRoot(data)
 		}
 		switch {
+		case bytes.HasPrefix(data, []byte(tornMagic)):
+			torn = append(torn, Damage{File: path, Length: uint32(len(data)), Reason: "writing it was interrupted"})
 		case errors.Is(err, ErrNewerFormat):
 			return nil, nil, fmt.Errorf("seglog: %s: %w", path, err)
 		case err != nil:
@@ -227,6 +244,7 @@ func readRootFiles(fs vfs.FS, dir string) (*root, []Damage, error) {
 	case best != nil:
 		return best, damage, nil
 	case absent < 2:
+		damage = append(damage, torn...)
 		return nil, nil, fmt.Errorf("seglog: %s: %w: neither copy of ROOT is whole: %s; %s",
 			dir, ErrDamaged, damage[0], damage[1])
 	}
