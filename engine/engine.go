@@ -187,18 +187,28 @@ func (e *Engine) openLog(proved seglog.Sequence) (err error) {
 	e.log, err = seglog.Open(seglog.Options{
 		FS: e.o.FS, Dir: e.dir, Logger: e.o.Logger, Ballast: max(e.o.Ballast, 0), IdleDelay: e.o.IdleSync,
 		MinSequence: seglog.Sequence(e.o.MinSequence), ProvedSequence: proved, OnCommit: e.onCommit,
-		OpenDirect: e.openDirect(),
+		OpenDirect: e.openDirect(), DirectLeast: e.o.DirectLeast,
 	})
 	return err
 }
 
+// DirectFile is a file that is written past the page cache: see Options.FS.
+type DirectFile = seglog.DirectFile
+
 // openDirect opens files for writes past the page cache, nil where there are none.
-func (e *Engine) openDirect() func(string) (seglog.DirectFile, error) {
-	fs, ok := e.o.FS.(osfs.FS)
-	if !ok || e.o.NoDirectIO {
+func (e *Engine) openDirect() func(string) (DirectFile, error) {
+	if e.o.NoDirectIO {
 		return nil
 	}
-	return func(path string) (seglog.DirectFile, error) { return fs.OpenDirect(path) }
+	switch fs := e.o.FS.(type) {
+	case osfs.FS:
+		return func(path string) (DirectFile, error) { return fs.OpenDirect(path) }
+	case interface {
+		OpenDirect(path string) (DirectFile, error)
+	}:
+		return fs.OpenDirect
+	}
+	return nil
 }
 
 // Close waits for what is under way, and releases the store. Calls after it

@@ -51,7 +51,9 @@ const (
 // and a nil *Options is all defaults.
 type Options struct {
 	// FS holds log and index alike; nil is the operating system's, with files
-	// for their owner alone, and no store that others can write to.
+	// for their owner alone, and no store that others can write to. One with a
+	// method OpenDirect(path string) (DirectFile, error) is asked for writes past
+	// the page cache; an error that wraps errors.ErrUnsupported says it has none.
 	FS vfs.FS
 	// Logger gets what an operator should know; nil is silence.
 	Logger *slog.Logger
@@ -82,6 +84,9 @@ type Options struct {
 	// where the file system can do without. It is quicker where a snapshot is read
 	// again at once and memory is free.
 	NoDirectIO bool
+	// DirectLeast is the least in bytes that is written past the page cache at
+	// once; 0 is 256 KiB.
+	DirectLeast int
 	// PageCache, NodeCache and IndexCache are bounds in bytes.
 	PageCache, NodeCache, IndexCache int64
 	// MemTable is the index's memory in bytes before it writes a table, from
@@ -105,7 +110,7 @@ type Options struct {
 	ScrubEvery time.Duration
 	ScrubRate  int64
 	// BulkAfter is how many bytes of new data a take may have before they go to a
-	// segment of their own, beside the commits of others; 0 is 8 MiB.
+	// segment of their own, beside the commits of others; 0 is 2 MiB.
 	BulkAfter int64
 	// CountStep is how many counts change in one atomic step of the index; 0 is
 	// 65,536. Smaller steps need less memory and more of them.
@@ -204,8 +209,8 @@ func (o *Options) Validate() error {
 		return fmt.Errorf("tracking %s: %w", c.Tracking, ErrInvalid)
 	case c.ScrubEvery < 0 || c.ScrubRate < 0:
 		return fmt.Errorf("scrub every %s at %d bytes a second: %w", c.ScrubEvery, c.ScrubRate, ErrInvalid)
-	case c.BulkAfter < 0 || c.CountStep < 0:
-		return fmt.Errorf("bulk after %d bytes, count step %d: %w", c.BulkAfter, c.CountStep, ErrInvalid)
+	case c.BulkAfter < 0 || c.CountStep < 0 || c.DirectLeast < 0:
+		return fmt.Errorf("bulk after %d bytes, count step %d, direct writes from %d bytes: %w", c.BulkAfter, c.CountStep, c.DirectLeast, ErrInvalid)
 	case c.MaxDebt < 0 || c.MaxDrops < 0 || c.DebtWait < 0:
 		return fmt.Errorf("a debt limit is negative: %w", ErrInvalid)
 	}

@@ -30,6 +30,8 @@ type Options struct {
 	// OpenDirect opens a file of the log for writes past the page cache, which a
 	// Spill then uses for what it gathered; nil = everything goes through the cache.
 	OpenDirect func(path string) (DirectFile, error)
+	// DirectLeast is the least that is written so at once; 0 = 256 KiB.
+	DirectLeast int
 	// Ballast is the size of the file that is given up when a request with
 	// Reserve finds the disk full; 0 = none.
 	Ballast int64

@@ -74,22 +74,23 @@ func (l *Log) syncRange(rg Range) error {
 		return err
 	}
 	defer l.release(s)
-	if !rg.valid() || s.written.Load() < int64(rg.End) {
-		return errors.New("is not written: Flush first")
-	}
 	s.ioMu.Lock()
 	defer s.ioMu.Unlock()
 	l.mu.RLock()
 	stream, size, failed := s.stream, s.size, s.failed
 	l.mu.RUnlock()
 	switch {
+	case !rg.valid():
+		return errors.New("is no range")
 	case stream == StreamCommit:
 		return errors.New("is in the commit stream")
 	case size >= int64(rg.End):
 		return nil
-	case failed != nil || s.file == nil:
+	case failed != nil:
 		// A second sync might succeed without having written anything.
 		return fmt.Errorf("the segment ended at %d: %w", size, failed)
+	case s.file == nil || s.written.Load() < int64(rg.End):
+		return errors.New("is not written: Flush first")
 	}
 	upTo := s.written.Load()
 	if err := l.syncLocked(s); err != nil {

@@ -9,9 +9,9 @@ import (
 const (
 	// directAlign is what every alignment for direct writes divides.
 	directAlign = 4096
-	// directLeast is the least that is written past the page cache: a direct write
-	// waits for the disk, 0.3 to 1 ms here, and a buffered one for memory.
-	directLeast = 256 << 10
+	// defaultDirectLeast is the least that is written past the page cache: a direct
+	// write waits for the disk, 0.3 to 1 ms here, and a buffered one for memory.
+	defaultDirectLeast = 256 << 10
 )
 
 // DirectFile is a file that is written past the page cache, next to the handle
@@ -63,7 +63,7 @@ func (l *Log) writeOut(seg *segment, p []byte, off int64) (buffered bool, err er
 // directOf gives the handle for direct writes of n bytes, nil where they should not
 // be. ioMu is held.
 func (l *Log) directOf(seg *segment, n int64) DirectFile {
-	if n < directLeast || l.o.OpenDirect == nil || l.noDirect.Load() {
+	if n < int64(l.o.DirectLeast) || l.o.OpenDirect == nil || l.noDirect.Load() {
 		return nil
 	}
 	if seg.direct == nil {

@@ -22,6 +22,9 @@ func Open(o Options) (*Log, error) {
 	if o.SpillBuffer <= 0 {
 		o.SpillBuffer = 1 << 20
 	}
+	if o.DirectLeast <= 0 {
+		o.DirectLeast = defaultDirectLeast
+	}
 	r, damage, err := readRootFiles(o.FS, o.Dir)
 	if err != nil {
 		return nil, err

@@ -22,8 +22,11 @@ func (l *Log) snapshotLocked() *root {
 }
 
 // unused reports a closed segment in which nothing was accepted: the next ROOT
-// does not list it, and then it goes. Log.mu is held.
-func (s *segment) unused() bool { return s.state != stateOpen && s.size == 0 && !s.missing }
+// does not list it, and then it goes. One that ended under a Spill stays until
+// that is closed, to tell whoever commits it why. Log.mu is held.
+func (s *segment) unused() bool {
+	return s.state != stateOpen && s.size == 0 && !s.missing && s.busy == 0
+}
 
 // writeRoot puts the table in both copies of ROOT, durably. rootMu is held.
 // edit, if given, changes what is written; the caller does the same in memory
