@@ -1,12 +1,14 @@
 package testkit
 
 import (
+	"errors"
 	"io"
 	"io/fs"
 	"os"
 	"slices"
 	"sync"
 	"time"
+	"unsafe"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
@@ -123,6 +125,28 @@ func (h *file) WriteAt(p []byte, off int64) (int, error) {
 	h.n.write(p, off)
 	return len(p), err
 }
+
+// Direct is a file that is written past the page cache. It refuses what a disk
+// with blocks of 4096 bytes does.
+type Direct struct{ h *file }
+
+// ErrUnaligned: a direct write is not of whole blocks, or not from memory that is
+// aligned like them.
+var ErrUnaligned = errors.New("a direct write is not aligned")
+
+// Align is what offset, length and address of a write are multiples of.
+func (d *Direct) Align() int { return blockSize }
+
+// WriteAt implements io.WriterAt.
+func (d *Direct) WriteAt(p []byte, off int64) (int, error) {
+	if off%blockSize != 0 || len(p)%blockSize != 0 || uintptr(unsafe.Pointer(unsafe.SliceData(p)))%blockSize != 0 {
+		return 0, &os.PathError{Op: "direct write", Path: d.h.name, Err: ErrUnaligned}
+	}
+	return d.h.WriteAt(p, off)
+}
+
+// Close implements io.Closer.
+func (d *Direct) Close() error { return d.h.Close() }
 
 // Truncate cuts the file off or lengthens it with zeros.
 func (h *file) Truncate(size int64) error {

@@ -236,6 +236,16 @@ func (f *FS) OpenReadWrite(name string, c vfs.DiskWriteCategory, opts ...vfs.Ope
 	return h, nil
 }
 
+// OpenDirect opens a file that is there for writes past the page cache. They are
+// durable as others are: with the next sync of a handle of the file.
+func (f *FS) OpenDirect(name string) (*Direct, error) {
+	h, err := f.open(name, true)
+	if err != nil {
+		return nil, err
+	}
+	return &Direct{h}, nil
+}
+
 // OpenDir implements vfs.FS.
 func (f *FS) OpenDir(name string) (vfs.File, error) { return f.Open(name) }
 

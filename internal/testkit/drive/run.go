@@ -76,7 +76,7 @@ func New(cfg Config) (*Run, error) {
 	r.Disk = testkit.NewDisk()
 	r.FS = r.Disk.Mount()
 	o := r.options
-	o.FS = r.FS
+	o.FS = disk{r.FS}
 	if err := engine.Create(Dir, &o); err != nil {
 		return nil, err
 	}
@@ -132,8 +132,17 @@ func Options(seed uint64) engine.Options {
 	}
 	o.DedupDomain = []engine.DedupDomain{engine.DedupStore, engine.DedupCanister}[rng.IntN(2)]
 	o.CompareOnHit = rng.IntN(4) == 0
+	// At most as much as one segment holds: all of what goes beside the commit
+	// stream, what is larger, or none.
+	o.DirectLeast = []int{1, 1, 24 << 10, 1 << 20}[rng.IntN(4)]
 	return o
 }
+
+// disk is a file system that is also written past its page cache.
+type disk struct{ *testkit.FS }
+
+// OpenDirect is what engine.Options asks for.
+func (d disk) OpenDirect(name string) (engine.DirectFile, error) { return d.FS.OpenDirect(name) }
 
 // Canister gives the id of a canister of the model.
 func Canister(i int) engine.CanisterID {
@@ -165,7 +174,7 @@ func Section(s testkit.Section) engine.Section {
 // Open opens the store and settles which of the allowed models it holds.
 func (r *Run) Open() error {
 	o := r.options
-	o.FS = r.FS
+	o.FS = disk{r.FS}
 	r.mu.Lock()
 	o.MinSequence = r.proved
 	r.mu.Unlock()

@@ -34,7 +34,8 @@ func GoTest(cfg drive.Config, ops []testkit.Op, call string, failure error) stri
 		cfg.Options(&o)
 		fmt.Fprintf(&b, ", Options: func(o *engine.Options) {\n\t\to.SegmentSize, o.MemTable, o.Ballast, o.NoCompression, o.CleanBelow = %d, %d, %d, %t, %v\n", o.SegmentSize, o.MemTable, o.Ballast, o.NoCompression, o.CleanBelow)
 		fmt.Fprintf(&b, "\t\to.IdleSync, o.NoBackground, o.BulkAfter, o.CountStep, o.Codec = %d, %t, %d, %d, %d\n", o.IdleSync, o.NoBackground, o.BulkAfter, o.CountStep, o.Codec)
-		fmt.Fprintf(&b, "\t\to.PageCache, o.NodeCache, o.IndexCache = %d, %d, %d\n\t}", o.PageCache, o.NodeCache, o.IndexCache)
+		fmt.Fprintf(&b, "\t\to.PageCache, o.NodeCache, o.IndexCache = %d, %d, %d\n", o.PageCache, o.NodeCache, o.IndexCache)
+		fmt.Fprintf(&b, "\t\to.DirectLeast, o.NoDirectIO = %d, %t\n\t}", o.DirectLeast, o.NoDirectIO)
 	}
 	b.WriteString("}\n\tops := []testkit.Op{\n")
 	for _, o := range ops {

@@ -75,10 +75,12 @@ func anyOptions(rng *rand.Rand) func(*engine.Options) {
 	idle := []time.Duration{-1, time.Millisecond, time.Second}[rng.IntN(3)]
 	bulk, step := []int64{0, 1, 10 << 10, 100 << 10}[rng.IntN(4)], []int{0, 1, 5, 1000}[rng.IntN(4)]
 	quiet, scrub, memory := rng.IntN(2) == 0, rng.IntN(3) == 0, int64(1<<20)<<rng.IntN(4)
+	least := []int{0, 1, 64 << 10}[rng.IntN(3)]
 	return func(o *engine.Options) {
 		o.SegmentSize, o.MemTable, o.PageCache, o.NodeCache, o.IndexCache = segment, table, page, node, idx
 		o.Codec, o.NoCompression, o.CleanBelow, o.Ballast = codec, codec == chunk.CodecRaw, below, ballast
 		o.IdleSync, o.BulkAfter, o.CountStep, o.NoBackground, o.RebuildMemory = idle, bulk, step, quiet, memory
+		o.DirectLeast, o.NoDirectIO = least, least == 0
 		if scrub {
 			o.ScrubEvery = time.Second
 		}

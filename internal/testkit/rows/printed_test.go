@@ -16,6 +16,7 @@ func TestHistoryOfSeed7(t *testing.T) {
 		o.SegmentSize, o.MemTable, o.Ballast, o.NoCompression, o.CleanBelow = 65536, 262144, 65536, true, 0.5
 		o.IdleSync, o.NoBackground, o.BulkAfter, o.CountStep, o.Codec = -1, true, 1, 20, 0
 		o.PageCache, o.NodeCache, o.IndexCache = 65536, 65536, 262144
+		o.DirectLeast, o.NoDirectIO = 24576, false
 	}}
 	ops := []testkit.Op{
 		{Name: "create", Replace: testkit.NoSnapshot, At: 1},

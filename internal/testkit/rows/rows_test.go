@@ -8,6 +8,8 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/snapstore/snapstore/internal/testkit"
+	"github.com/snapstore/snapstore/internal/testkit/drive"
 	"github.com/snapstore/snapstore/internal/testkit/matrix"
 )
 
@@ -90,5 +92,34 @@ func TestKnownCases(t *testing.T) {
 		if !report.OK() || report.Total.Cases != 1 {
 			t.Errorf("%s %d: %+v", c.row, c.index, report.Total)
 		}
+	}
+}
+
+// Large takes and gc write past the page cache in histories, so that crashes and
+// faults come between that and the sync.
+func TestHistoriesWriteDirectly(t *testing.T) {
+	var taken, moved bool
+	for seed := uint64(0); seed < 40 && !(taken && moved); seed++ {
+		r, err := drive.New(drive.Config{Seed: seed})
+		if err != nil {
+			t.Fatal(err)
+		}
+		// Nothing that opens the store again: its figures begin anew then.
+		g := testkit.NewGenerator(seed, testkit.Break, testkit.Mend, testkit.KillSoon, testkit.Kill, testkit.PowerLoss, testkit.Reopen, testkit.DropIndex)
+		if err := draw(t.Context(), r, g, 60); err != nil {
+			t.Fatal(err)
+		}
+		if err := r.Do(t.Context(), op(testkit.GC)); err != nil {
+			t.Fatal(err)
+		}
+		st := r.E.Log().Stats()
+		taken = taken || st.DirectBytes > st.MovedBytes
+		moved = moved || st.DirectBytes > st.BulkBytes
+		if err := r.Close(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if !taken || !moved {
+		t.Errorf("direct writes by takes: %t, by gc: %t", taken, moved)
 	}
 }
