@@ -34,8 +34,9 @@ type Memory struct {
 
 	mu      sync.Mutex // guards what follows, and that nothing is unmapped in use
 	touched DirtySet   // regions that are armed, in kernel mode
-	// loose are pages that Look reported in regions that are not armed. They
-	// may have become zeros since, which are not there to be seen.
+	// loose are pages that Look reported in regions that are not armed, and those
+	// that Rearm was told of. They may have become zeros since, which are not there
+	// to be seen.
 	loose   DirtySet
 	borrows int
 	closed  bool
@@ -239,7 +240,7 @@ func (m *Memory) collectRunning(d *DirtySet) error {
 // then, or nil where that is not known. A page that equals its copy after it was
 // armed is as it was; one whose copy is nil is taken to differ. One that is not in
 // copies was not reported, so it was as it had been armed, or zeros where it never
-// was. After an error every page is in d. It has nothing to do where collecting does
+// was. copies is gone through twice. After an error every page is in d. It has nothing to do where collecting does
 // not arm.
 func (m *Memory) Rearm(d *DirtySet, copies iter.Seq2[uint64, []byte]) error {
 	if m.mode != ModeKernel {
@@ -247,6 +248,13 @@ func (m *Memory) Rearm(d *DirtySet, copies iter.Seq2[uint64, []byte]) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
+	var zeros [PageSize]byte
+	for page, was := range copies {
+		if !m.touched.Has(page/regionPages) && !bytes.Equal(was, zeros[:]) {
+			// It may be a hole by now, which is not there to be seen.
+			m.loose.Add(page)
+		}
+	}
 	var again, before, seen DirtySet
 	before.Union(&m.touched)
 	if err := m.collectRunning(&again); err != nil {
@@ -265,7 +273,6 @@ func (m *Memory) Rearm(d *DirtySet, copies iter.Seq2[uint64, []byte]) error {
 		}
 	}
 	// Regions that were not armed before were zeros where Look saw nothing.
-	var zeros [PageSize]byte
 	for region := range m.touched.Pages() {
 		if before.Has(region) {
 			continue
