@@ -227,12 +227,30 @@ func TestAnyByteOnDisk(t *testing.T) {
 		t.Fatal(err)
 	}
 	defer f.Close()
+	// Who reads frames as a whole sees each of them.
 	read := func(p Placement) error {
 		if p.Node {
 			_, err := k.s.Node(ctx, ID(p.Key))
 			return err
 		}
-		return k.s.Page(ID(p.Key), make([]byte, PageSize))
+		return k.s.Direct().Page(ID(p.Key), make([]byte, PageSize))
+	}
+	// Others are served pages that are whole.
+	whole, not := 0, 0
+	serve := func(p Placement) error {
+		dst := make([]byte, PageSize)
+		err := k.s.PagesOnce(ctx, []PageRef{{ID(p.Key), dst}})
+		switch {
+		case errors.Is(err, ErrCorrupt):
+			not++
+		case err != nil:
+			return err
+		case Sum(dst) != ID(p.Key):
+			return errors.New("served as whole, and is not")
+		default:
+			whole++
+		}
+		return nil
 	}
 	first, last := places[0].Loc, places[len(places)-1].Loc
 	end := int64(last.Offset) + int64(last.Length)
@@ -253,10 +271,18 @@ func TestAnyByteOnDisk(t *testing.T) {
 			if err := read(p); errors.Is(err, ErrCorrupt) != inside || !inside && err != nil {
 				t.Fatalf("byte %d, %v: %v", off, p.Loc, err)
 			}
+			if inside && !p.Node && off%8 == 0 {
+				if err := serve(p); err != nil {
+					t.Fatalf("byte %d, %v: %v", off, p.Loc, err)
+				}
+			}
 		}
 		b[0] ^= byte(1 << (off % 8))
 		if _, err := f.WriteAt(b[:], off); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if whole == 0 || not == 0 {
+		t.Errorf("%d pages served of damaged frames, %d not", whole, not)
 	}
 }

@@ -231,17 +231,24 @@ func (s *Store) readPage(id ID, dst []byte, o planOptions) error {
 	keep := o.keep && s.pages.limit > 0
 	buf := s.frames.get()
 	defer s.frames.put(buf)
+	looks := 0
 	return s.find(id, false, func(at index.Location) error {
 		loc := frameLoc(at)
 		serve := func(_ int, page []byte) { copy(dst, page) }
 		if keep && !o.whole && s.keepSparse(loc, int(at.Slot), id, buf, serve) {
 			return nil
 		}
+		slot := int(at.Slot)
 		g, err := s.readGroup(loc, buf)
+		if isDamage(err) && !o.whole {
+			// A second look may find the frame whole; else the page may be.
+			if looks++; looks > 1 && s.salvage(loc, slot, id, dst) {
+				return nil
+			}
+		}
 		if err != nil {
 			return err
 		}
-		slot := int(at.Slot)
 		if slot >= g.n || g.id(slot) != id {
 			return damaged("group does not hold the page at slot %d", slot)
 		}

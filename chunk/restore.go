@@ -179,9 +179,7 @@ func (p *plan) run(ctx context.Context) error {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		// Where a frame is damaged, all that is in it is: the next that builds an
-		// index will not find it.
-		err := p.s.readPage(p.refs[i].ID, p.refs[i].Dst, planOptions{keep: p.keep, whole: true})
+		err := p.s.readPage(p.refs[i].ID, p.refs[i].Dst, p.planOptions)
 		switch {
 		case err == nil:
 			p.spread(int32(i))

@@ -220,8 +220,8 @@ func TestDamageInTheWayOfALoad(t *testing.T) {
 	if ce.Canister != id.Canister.String() || ce.Snapshot != id.String() || ce.Section != "wasm-memory" || ce.ID.IsZero() || ce.Segment == 0 {
 		t.Errorf("the error names %+v", ce)
 	}
-	// A damaged frame takes its neighbours along: the page is one of its group.
-	if ce.Page < 16 || ce.Page >= 32 || ce.ID != pageID(testkit.Content(ce.Page+2)) {
+	// Its neighbours in the group are whole.
+	if ce.Page != 30 || ce.ID != pageID(testkit.Content(32)) {
 		t.Errorf("page %d, chunk %v", ce.Page, ce.ID)
 	}
 	if err := r.Compare(); err == nil || !errors.Is(err, engine.ErrCorrupt) {
@@ -492,9 +492,9 @@ func TestWhatADamagedNodeNamesStays(t *testing.T) {
 	}
 }
 
-// Wherever a frame of pages is damaged, whoever reads all of a snapshot is told a
-// page, also where the part that is damaged has none that it would need.
-func TestDamageAnywhereInAGroupNamesAPage(t *testing.T) {
+// Wherever a frame of pages is damaged, the pages that need what is damaged are
+// named, and the others are served; so they are once the index was built anew.
+func TestDamageInAGroupIsThatOfPages(t *testing.T) {
 	disk := testkit.NewDisk()
 	o := &engine.Options{FS: disk.Mount(), Ballast: -1, NoBackground: true}
 	if err := engine.Create("store", o); err != nil {
@@ -524,23 +524,56 @@ func TestDamageAnywhereInAGroupNamesAPage(t *testing.T) {
 		t.Fatal(err)
 	}
 	file := "store/log/" + seglog.SegmentID(at.Segment).String() + ".seg"
-	for i := range 16 {
-		eighth, id := uint32(i/2), []engine.SnapshotID{all, one}[i%2]
+	served := 0
+	for i := range 32 {
+		eighth, id, rebuild := uint32(i%16/2), []engine.SnapshotID{all, one}[i%2], i >= 16
+		where := fmt.Sprintf("damage at %d/8 of the frame, %v, rebuilt %t", eighth, id, rebuild)
 		rotten := disk.Crash(100, nil)
 		if err := rotten.Edit(file, func(p []byte) { p[at.Offset+64+at.Length*eighth/8] ^= 4 }); err != nil {
 			t.Fatal(err)
 		}
-		o.FS = rotten.Mount()
+		o.FS, o.RebuildIndex = rotten.Mount(), rebuild
 		e := must(engine.Open("store", o))
 		s := must(e.Snapshot(bg, id))
 		sec := must(s.Section(engine.WasmMemory))
-		_, err := sec.ReadAt(make([]byte, sec.Size()), 0)
-		if !errors.Is(err, engine.ErrCorrupt) || !strings.Contains(err.Error(), "wasm-memory page ") {
-			t.Errorf("damage at %d/8 of the frame, %v: %v", eighth, id, err)
+		first := -1
+		p := make([]byte, sec.Size())
+		for page := range len(p) / engine.PageSize {
+			one := p[page*engine.PageSize:][:engine.PageSize]
+			_, err := sec.ReadAt(one, int64(page*engine.PageSize))
+			switch {
+			case err == nil && !bytes.Equal(one, img[page*engine.PageSize:][:engine.PageSize]):
+				t.Fatalf("%s: page %d is another", where, page)
+			case err == nil:
+				served++
+			case !errors.Is(err, engine.ErrCorrupt) || !strings.Contains(err.Error(), fmt.Sprintf("wasm-memory page %d:", page)):
+				t.Errorf("%s, page %d: %v", where, page, err)
+			case first < 0:
+				first = page
+			}
+		}
+		if id == all && first < 0 {
+			t.Errorf("%s: no page needs it", where)
+		}
+		_, err := sec.ReadAt(p, 0)
+		if first >= 0 && (err == nil || !strings.Contains(err.Error(), fmt.Sprintf("wasm-memory page %d:", first))) || first < 0 && err != nil {
+			t.Errorf("%s: page %d can not be read, and all: %v", where, first, err)
+		}
+		problems := 0
+		for _, err := range e.Verify(bg, engine.VerifyOptions{}) {
+			if problems++; err != nil {
+				t.Fatal(err)
+			}
+		}
+		if problems == 0 {
+			t.Errorf("%s: verification finds nothing", where)
 		}
 		if err := errors.Join(s.Close(), e.Close()); err != nil {
 			t.Fatal(err)
 		}
+	}
+	if served < 100 {
+		t.Errorf("%d pages of damaged frames are served", served)
 	}
 }
 
@@ -573,5 +606,111 @@ func TestDamageInASecondLentSection(t *testing.T) {
 		if ce.Section != engine.StableMemory.String() {
 			t.Errorf("damage in %s is said to be in %s, page %d", engine.StableMemory, ce.Section, ce.Page)
 		}
+	}
+}
+
+// rottenPage makes a store with a snapshot of 64 pages of stable memory, and zeros in place
+// of those of then; of the pages it had, one rots. With lent, memory is; with cached,
+// what the snapshot has was read before.
+func rottenPage(t *testing.T, page int, lent, cached bool, left func(page int) bool) (*engine.Engine, *engine.Options, *engine.Canister, engine.SnapshotID) {
+	t.Helper()
+	const pages = 64
+	disk := testkit.NewDisk()
+	o := &engine.Options{FS: disk.Mount(), Ballast: -1, NoBackground: true, NoCompression: true}
+	if err := engine.Create("store", o); err != nil {
+		t.Fatal(err)
+	}
+	e := must(engine.Open("store", o))
+	c := must(e.CreateCanister(bg, drive.Canister(0)))
+	m := must(c.Memory(engine.StableMemory))
+	if err := m.Resize(pages * engine.PageSize); err != nil {
+		t.Fatal(err)
+	}
+	for i := range pages {
+		must(m.WriteAt(testkit.Content(i+100).Bytes(engine.PageSize), int64(i*engine.PageSize)))
+	}
+	id := must(c.Take(bg, engine.TakeOptions{})).ID
+	for i := range pages {
+		if left == nil || !left(i) {
+			must(m.WriteAt(make([]byte, engine.PageSize), int64(i*engine.PageSize)))
+		}
+	}
+	must(c.Take(bg, engine.TakeOptions{}))
+	if lent {
+		lend(t, c, engine.StableMemory, pages*engine.PageSize, 1<<20)
+	}
+	for e.Stats().WaitingBatches > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if cached {
+		imageOf(t, e, id, engine.StableMemory)
+	}
+	rotOn(t, disk, e, testkit.Content(100+page))
+	return e, o, c, id
+}
+
+// A load is refused, with the page named, where that can not be read from the log,
+// though the page cache has it.
+func TestLoadIsOfWhatTheLogHas(t *testing.T) {
+	for _, lent := range []bool{false, true} {
+		for _, cached := range []bool{false, true} {
+			e, _, c, id := rottenPage(t, 40, lent, cached, nil)
+			_, err := c.Load(bg, id, engine.LoadOptions{})
+			var ce *engine.CorruptionError
+			if !errors.As(err, &ce) || ce.Canister != c.ID().String() || ce.Snapshot != id.String() || ce.Section != "stable-memory" || ce.Page != 40 {
+				t.Errorf("lent %t, cached %t: %v", lent, cached, err)
+			}
+			if err := e.Close(); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+}
+
+// What a load took from a damaged frame, of which it needed other pages, is there
+// when the index is built anew.
+func TestLoadBesideDamageOutlivesTheIndex(t *testing.T) {
+	e, o, c, id := rottenPage(t, 40, false, false, func(page int) bool { return page != 45 })
+	if _, err := c.Load(bg, id, engine.LoadOptions{}); err != nil {
+		t.Fatal(err)
+	}
+	for _, rebuild := range []bool{false, true} {
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		o.RebuildIndex = rebuild
+		e = must(engine.Open("store", o))
+		m := must(must(e.Canister(c.ID())).Memory(engine.StableMemory))
+		p := make([]byte, engine.PageSize)
+		if _, err := m.ReadAt(p, 45*engine.PageSize); err != nil || !bytes.Equal(p, testkit.Content(145).Bytes(engine.PageSize)) {
+			t.Errorf("rebuilt %t: the page that was loaded: %v", rebuild, err)
+		}
+		if _, err := m.ReadAt(p, 40*engine.PageSize); !errors.Is(err, engine.ErrCorrupt) {
+			t.Errorf("rebuilt %t: the page that is damaged: %v", rebuild, err)
+		}
+	}
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// Damage that a revert meets is of the canister, and of no snapshot.
+func TestDamageInTheWayOfARevert(t *testing.T) {
+	disk := testkit.NewDisk()
+	e, _ := memStore(t, engine.Options{FS: disk.Mount(), NoBackground: true, NoCompression: true})
+	c := must(e.CreateCanister(bg, drive.Canister(0)))
+	_, s := lend(t, c, engine.StableMemory, 64*engine.PageSize, 1<<20)
+	for i := range 64 {
+		testkit.Content(i + 100).Fill(s.Bytes()[i*engine.PageSize:][:engine.PageSize])
+	}
+	must(c.Take(bg, engine.TakeOptions{}))
+	clear(s.Bytes())
+	for e.Stats().WaitingBatches > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	rotOn(t, disk, e, testkit.Content(140))
+	var ce *engine.CorruptionError
+	if err := c.Revert(bg); !errors.As(err, &ce) || ce.Canister != c.ID().String() || ce.Snapshot != "" || ce.Section != "stable-memory" || ce.Page != 40 {
+		t.Error(err)
 	}
 }

@@ -65,6 +65,7 @@ type Engine struct {
 	ahead    seglog.Sequence         // of an index that the log does not reach; 0 is none
 	copies   map[string]index.Record // from an index that was given up
 	recovery recovery
+	coder    chunk.Coder // of groups that are damaged, before there is a store
 	tracker  *trackmem.Tracker
 	bufs     chan *trackmem.PageBuf // for copies of live pages
 	blocks   sync.Pool              // *keptPages

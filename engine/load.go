@@ -196,6 +196,9 @@ func (c *Canister) checkWhole(root chunk.ID, k *keeper, m *manifest.Manifest, id
 			known = &differing{}
 		}
 		r, _ := m.Section(section)
+		if err := mem.fits(r); err != nil { // before memory is made for each of its pages
+			return 0, err
+		}
 		all := &differing{pages: make([]manifest.PageEntry, pagesOf(r.Size)), kept: make([][]byte, pagesOf(r.Size))}
 		for i := range all.pages {
 			all.pages[i].Index = uint64(i)
@@ -232,7 +235,7 @@ func (c *Canister) flushUpload(ctx context.Context, local uint64) error {
 // differs in lent sections is put into differ, and k begins to read it.
 func (c *Canister) checkLoad(head, root chunk.ID, k *keeper, m *manifest.Manifest, id SnapshotID, differ map[Section]*differing) (uint64, error) {
 	ctx, from := k.ctx, k.from
-	v := verifier{store: from, ctx: ctx, id: id}
+	v := verifier{store: from, ctx: ctx, of: id.Canister, id: id}
 	for d, err := range manifest.Diff(ctx, either(c.store, from), head, root) {
 		if err != nil {
 			return 0, locate(err, id.Canister, id, d.Section, d.Page)
@@ -275,10 +278,13 @@ func (c *Canister) checkLoad(head, root chunk.ID, k *keeper, m *manifest.Manifes
 	return v.pages, v.flush()
 }
 
-// verifier reads pages in windows and keeps none of them.
+// verifier reads pages in windows, from the log and not from the page cache, and
+// keeps none of them. What it can not read it names as of a snapshot, or of the live
+// state of a canister.
 type verifier struct {
 	store *chunk.Store
 	ctx   context.Context
+	of    CanisterID
 	id    SnapshotID
 	refs  []chunk.PageRef
 	where []PageDiff
@@ -315,10 +321,10 @@ func (v *verifier) add(s Section, page uint64, id chunk.ID) error {
 }
 
 func (v *verifier) flush() error {
-	err := v.store.Pages(v.ctx, v.refs)
+	err := v.store.PagesOnce(v.ctx, v.refs)
 	if err != nil {
 		if i, perr := firstUnread(v.ctx, v.store, v.refs, err); perr != nil {
-			err = locate(perr, v.id.Canister, v.id, v.where[i].Section, v.where[i].Page)
+			err = locate(perr, v.of, v.id, v.where[i].Section, v.where[i].Page)
 		}
 	}
 	v.refs, v.where = v.refs[:0], v.where[:0]
@@ -326,16 +332,16 @@ func (v *verifier) flush() error {
 }
 
 // firstUnread is for naming the place of what Pages said: where that is damage, it
-// looks for the first page that can not be read, as Pages does, in whole frames.
+// looks for the first page that can not be read.
 func firstUnread(ctx context.Context, store *chunk.Store, refs []chunk.PageRef, said error) (int, error) {
 	if !chunk.Unreadable(said) {
 		return 0, nil
 	}
-	for i, r := range refs {
+	for i := range refs {
 		if ctx.Err() != nil {
 			break
 		}
-		if err := store.Direct().Page(r.ID, r.Dst); err != nil {
+		if err := store.PagesOnce(ctx, refs[i:i+1]); chunk.Unreadable(err) {
 			return i, err
 		}
 	}

@@ -41,6 +41,10 @@ type differing struct {
 // holds the gate, and the guest stands still.
 func (c *Canister) patches(ctx context.Context, k *keeper, to *manifest.Manifest, id SnapshotID, differ map[Section]*differing) (ps *patches, pages uint64, err error) {
 	ps = &patches{k: k}
+	of := c.id // of what is reverted to
+	if !id.IsZero() {
+		of = id.Canister
+	}
 	defer func() {
 		if err != nil {
 			ps.cancel()
@@ -55,27 +59,35 @@ func (c *Canister) patches(ctx context.Context, k *keeper, to *manifest.Manifest
 		if !ok {
 			root = SectionRoot{Section: m.section}
 		}
-		if limit := uint64(m.lent.tm.Limit()); root.Size > limit {
-			return ps, 0, fmt.Errorf("%s of %d bytes, and it is lent with a limit of %d: %w", m.section, root.Size, limit, ErrInvalid)
+		if err := m.fits(root); err != nil {
+			return ps, 0, err
 		}
 		p := &patch{m: m, from: k.from, root: root}
 		ps.all = append(ps.all, p)
 		if err := p.plan(ctx, k, differ[m.section]); err != nil {
-			return ps, 0, locate(err, c.id, id, m.section, 0)
+			return ps, 0, locate(err, of, id, m.section, 0)
 		}
 		pages += uint64(len(p.pages))
 	}
 	werr := k.wait()
 	for _, p := range ps.all {
 		// What could not be read may be of any section: each looks for it in its own.
-		if err := p.verify(ctx, id, chunk.Unreadable(werr)); err != nil {
+		if err := p.verify(ctx, of, id, chunk.Unreadable(werr)); err != nil {
 			return ps, 0, err
 		}
 	}
 	if werr != nil {
-		return ps, 0, translate(werr)
+		return ps, 0, locate(werr, of, id, Section{}, 0)
 	}
 	return ps, pages, nil
+}
+
+// fits says whether a lent section has room for what is to be loaded.
+func (m *Memory) fits(root SectionRoot) error {
+	if limit := uint64(m.lent.tm.Limit()); root.Size > limit {
+		return fmt.Errorf("%s of %d bytes, and it is lent with a limit of %d: %w", m.section, root.Size, limit, ErrInvalid)
+	}
+	return nil
 }
 
 // plan finds the pages: where the trees differ, what is dirty, and what was cut
@@ -119,8 +131,8 @@ func (p *patch) add(page uint64, id chunk.ID, kept []byte) {
 }
 
 // verify reads what is not kept, or all of it, and names what can not be read.
-func (p *patch) verify(ctx context.Context, id SnapshotID, all bool) error {
-	v := verifier{store: p.from, ctx: ctx, id: id}
+func (p *patch) verify(ctx context.Context, of CanisterID, id SnapshotID, all bool) error {
+	v := verifier{store: p.from, ctx: ctx, of: of, id: id}
 	for i := range p.pages {
 		if p.kept[i] != nil && !all {
 			continue

@@ -28,6 +28,7 @@ type recovery struct {
 	lost     uint64 // IDs that a rebuild found named and not stored
 	bad      error  // of the last node or record that could not be read while counting
 	unread   error  // of what a rebuild left out because reading failed
+	rereads  int    // so far
 }
 
 func (e *Engine) indexOptions() index.Options {
@@ -387,13 +388,16 @@ func (e *Engine) published(p []chunk.Placement) []chunk.Key {
 	return ids
 }
 
-// replayFrames publishes where a batch put its pages and nodes. Damaged frames
-// are left out: what only they hold will be named and not stored.
+// replayFrames publishes where a batch put its pages and nodes. Of damaged frames
+// only pages that prove themselves are: the rest will be named and not stored.
 func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
 	var buf []byte
 	var moves []seglog.FrameInfo
 	places := func(loc seglog.Loc) ([]chunk.Placement, error) {
 		kind, payload, err := e.log.ReadFrame(loc, buf)
+		if errors.Is(err, seglog.ErrDamaged) && !unread(err) {
+			return gc.SalvagePlacements(e.log, &e.coder, loc), nil
+		}
 		if err != nil {
 			return nil, err
 		}
@@ -404,17 +408,14 @@ func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
 		if unread(f.Damaged) {
 			return f.Damaged
 		}
-		if f.Damaged != nil {
-			continue
-		}
 		switch {
-		case f.Kind == seglog.KindMove:
+		case f.Kind == seglog.KindMove && f.Damaged == nil:
 			moves = append(moves, f)
-		case f.Stream != seglog.StreamMoved:
+		case f.Kind == seglog.KindMove || f.Stream == seglog.StreamMoved:
+		case f.Damaged != nil:
+			b.Placed = append(b.Placed, e.published(gc.SalvagePlacements(e.log, &e.coder, f.Loc))...)
+		default:
 			p, err := places(f.Loc)
-			if errors.Is(err, seglog.ErrDamaged) && !unread(err) {
-				continue
-			}
 			if err != nil {
 				return err
 			}
@@ -436,7 +437,7 @@ func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
 		m := gc.Move{Victim: victim}
 		for _, loc := range frames {
 			p, err := places(loc)
-			if errors.Is(err, seglog.ErrDamaged) && !unread(err) || errors.Is(err, seglog.ErrSegmentGone) {
+			if errors.Is(err, seglog.ErrSegmentGone) {
 				continue
 			}
 			if err != nil {
@@ -465,7 +466,7 @@ func noSpace(err error) bool {
 }
 
 func (e *Engine) rebuildOnce(ctx context.Context) error {
-	e.recovery.unread, e.recovery.bad = nil, nil
+	e.recovery.unread, e.recovery.bad, e.recovery.rereads = nil, nil, 0
 	if err := index.Destroy(e.indexOptions()); err != nil {
 		return err
 	}
@@ -479,16 +480,19 @@ func (e *Engine) rebuildOnce(ctx context.Context) error {
 	err = e.log.ScanEach(ctx, func(f seglog.FrameInfo) error {
 		if unread(f.Damaged) {
 			reading.Lock()
-			f = e.readAgain(f)
+			f = e.readAgain(ctx, f)
 			reading.Unlock()
 		}
-		if f.Damaged != nil || f.Kind != seglog.KindGroup && f.Kind != seglog.KindNodes {
-			return nil
-		}
-		places, err := gc.FramePlacements(f.Kind, f.Loc, f.Payload)
-		if err != nil {
-			e.o.Logger.Error("frame holds nothing that can be read", "frame", f.Loc.String(), "error", err)
-			return nil
+		var places []chunk.Placement
+		switch {
+		case f.Damaged != nil:
+			places = gc.SalvagePlacements(e.log, &e.coder, f.Loc)
+		case f.Kind == seglog.KindGroup || f.Kind == seglog.KindNodes:
+			var err error
+			if places, err = gc.FramePlacements(f.Kind, f.Loc, f.Payload); err != nil {
+				e.o.Logger.Error("frame holds nothing that can be read", "frame", f.Loc.String(), "error", err)
+				return nil
+			}
 		}
 		for _, p := range places {
 			if err := rb.AddLocation(p.Key, p.Loc, p.Node); err != nil {
@@ -556,13 +560,19 @@ func unread(damage error) bool {
 	return errors.As(damage, &fe) && fe.Err != nil && !errors.Is(fe.Err, fs.ErrNotExist) && !errors.Is(fe.Err, io.ErrUnexpectedEOF)
 }
 
+// rereads is how often a rebuild waits before it reads a frame again, in all: where a
+// disk does not come back, each frame of a segment would cost as much.
+const rereads = 100
+
 // readAgain reads a frame that could not be read, a few times.
-func (e *Engine) readAgain(f seglog.FrameInfo) seglog.FrameInfo {
+func (e *Engine) readAgain(ctx context.Context, f seglog.FrameInfo) seglog.FrameInfo {
 	for range 3 {
-		if f.Kind == 0 {
-			break // nothing tells where it begins
+		if f.Kind == 0 || ctx.Err() != nil { // nothing tells where it begins, or nobody wants it
+			break
 		}
-		time.Sleep(20 * time.Millisecond)
+		if e.recovery.rereads++; e.recovery.rereads <= rereads {
+			time.Sleep(20 * time.Millisecond)
+		}
 		kind, payload, err := e.log.ReadFrame(f.Loc, nil)
 		if err == nil {
 			f.Kind, f.Payload, f.Damaged = kind, payload, nil

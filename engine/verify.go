@@ -25,7 +25,8 @@ import (
 // that every stored count is the one recomputed from the records, with nothing
 // stored that nothing names; that every node can be read; and every page, unless
 // NoData. What versions share is read once; what is damaged is named for every
-// version that has it.
+// version that has it. A damaged frame from which every page can still be read is
+// told of once.
 func (e *Engine) Verify(ctx context.Context, o VerifyOptions) iter.Seq2[Problem, error] {
 	return func(yield func(Problem, error) bool) {
 		began := time.Now()
@@ -64,7 +65,9 @@ func (e *Engine) verify(ctx context.Context, o VerifyOptions, yield func(Problem
 	if err := e.log.CheckDirectories(ctx); err != nil {
 		return err
 	}
+	frames := map[frameAt]bool{}
 	for _, d := range e.log.Damage() {
+		frames[frameAt{uint64(d.Segment), d.Offset}] = true
 		p := Problem{Kind: ProblemLog, File: d.File, Offset: int64(d.Offset), Segment: uint64(d.Segment), Detail: d.String()}
 		if err := report(p); err != nil {
 			return err
@@ -77,7 +80,7 @@ func (e *Engine) verify(ctx context.Context, o VerifyOptions, yield func(Problem
 	} else if err := e.verifyCounts(ctx, report); err != nil {
 		return err
 	}
-	v := &check{e: e, ctx: ctx, o: o, report: report, began: time.Now(), seen: manifest.NewSeen(maxSeen), bad: map[chunk.Key]error{}}
+	v := &check{e: e, ctx: ctx, o: o, report: report, began: time.Now(), seen: manifest.NewSeen(maxSeen), bad: map[chunk.Key]error{}, frames: frames}
 	if o.Progress != nil || o.Rate > 0 {
 		v.total = e.logicalTotal()
 	}
@@ -186,7 +189,9 @@ type check struct {
 	pages  pageWindow // used by one version after the other
 	// bad are the pages and nodes that could not be read, and why; at most
 	// maxProblems of them.
-	bad    map[chunk.Key]error
+	bad map[chunk.Key]error
+	// frames are those that are damaged and were told of.
+	frames map[frameAt]bool
 	naming bool // the second time round
 }
 
@@ -203,6 +208,32 @@ func (v *check) found(id chunk.ID, err error) error {
 	}
 	return nil
 }
+
+// frame tells, once for each, of a damaged frame from which a page can be read all
+// the same.
+func (v *check) frame(err error) error {
+	var ce *CorruptionError
+	if !errors.As(err, &ce) {
+		return nil
+	}
+	at := frameAt{ce.Segment, ce.Offset}
+	if v.frames[at] || len(v.frames) == maxProblems {
+		return nil
+	}
+	v.frames[at] = true
+	return v.report(Problem{
+		Kind: ProblemLog, Segment: at.segment, File: segmentFile(at.segment), Offset: int64(at.offset),
+		Detail: ce.Err.Error() + "; pages in it that are whole can be read, and a repair moves them out",
+	})
+}
+
+// frameAt is where a frame is.
+type frameAt struct {
+	segment uint64
+	offset  uint32
+}
+
+func segmentFile(segment uint64) string { return "log/" + seglog.SegmentID(segment).String() + ".seg" }
 
 // known gives why something could not be read, nil if it could.
 func (v *check) known(id chunk.ID) error { return v.bad[v.store.Domain().Key(id)] }
@@ -298,11 +329,18 @@ func (v *check) version(id SnapshotID, logical uint64, root chunk.ID, c Canister
 			if v.ctx.Err() != nil {
 				return v.ctx.Err()
 			}
-			for _, r := range refs {
-				if perr := v.direct.Page(r.ID, r.Dst); perr != nil {
-					if err := v.found(r.ID, perr); err != nil {
-						return err
-					}
+			for i, r := range refs {
+				perr := v.direct.Page(r.ID, r.Dst)
+				if perr == nil {
+					continue
+				}
+				if v.store.PagesOnce(v.ctx, refs[i:i+1]) == nil {
+					err = v.frame(perr)
+				} else {
+					err = v.found(r.ID, perr)
+				}
+				if err != nil {
+					return err
 				}
 			}
 		}
@@ -369,7 +407,7 @@ func (v *check) problem(kind ProblemKind, c CanisterID, id SnapshotID, s Section
 	var ce *CorruptionError
 	if errors.As(err, &ce) {
 		p.Segment = ce.Segment
-		p.File, p.Offset = "log/"+seglog.SegmentID(ce.Segment).String()+".seg", int64(ce.Offset)
+		p.File, p.Offset = segmentFile(ce.Segment), int64(ce.Offset)
 	}
 	return v.report(p)
 }

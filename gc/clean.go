@@ -25,8 +25,8 @@ type cleaned struct {
 
 // clean copies what is alive in a sealed segment to the moved stream, page by
 // page and not group by group, since a group seldom dies as a whole. So it does
-// with what was lost and turns out to be readable. What can not be read is
-// marked lost and stays behind. On return the copies are durable and the batch
+// with what was lost and turns out to be readable, and with the pages of a damaged
+// group that are whole. What can not be read is marked lost and stays behind. On return the copies are durable and the batch
 // that repoints to them is queued for the applier.
 func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointers) (cleaned, error) {
 	var res cleaned
@@ -53,14 +53,13 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointe
 		if unread(f.Damaged) && !g.abandoned[victim] {
 			return res, fmt.Errorf("%w: %w", errUnread, f.Damaged)
 		}
-		if f.Damaged != nil {
-			res.broken++
-			continue // what still points at it is found by leftover
-		}
-		switch f.Kind {
-		case seglog.KindGroup:
+		switch {
+		case f.Damaged != nil:
+			res.broken++ // what still points at it is found by leftover
+			err = g.cleanDamaged(f, p, &res, to)
+		case f.Kind == seglog.KindGroup:
 			err = g.cleanGroup(f, p, &res, to)
-		case seglog.KindNodes:
+		case f.Kind == seglog.KindNodes:
 			err = cleanNodes(f, p, &res, to)
 		}
 		if err != nil {
@@ -156,6 +155,9 @@ func (g *Collector) pointers(ctx context.Context, segment seglog.SegmentID) (poi
 			return p, fmt.Errorf("%w: %w", errUnread, f.Damaged)
 		case f.Damaged != nil:
 			p.broken++
+			for _, pl := range SalvagePlacements(g.log, g.store.Coder(), f.Loc) {
+				at[pl.Key] = slotAt{f.Loc.Offset, pl.Loc.Slot}
+			}
 			continue
 		case f.Kind != seglog.KindGroup && f.Kind != seglog.KindNodes:
 			continue
@@ -215,6 +217,24 @@ func (g *Collector) cleanGroup(f seglog.FrameInfo, p pointers, res *cleaned, to 
 		}
 		res.pages++
 		if err := to.page(d, id, page); err != nil {
+			return err
+		}
+	}
+	return nil
+}
+
+// cleanDamaged hands on what is whole in a damaged group and pointed at.
+func (g *Collector) cleanDamaged(f seglog.FrameInfo, p pointers, res *cleaned, to *regroup) error {
+	s, ok := salvage(g.log, g.store.Coder(), f.Loc)
+	if !ok {
+		return nil
+	}
+	for i, id := range s.IDs {
+		if !s.Has(i) || !p.at(slotAt{f.Loc.Offset, uint8(i)}) {
+			continue
+		}
+		res.pages++
+		if err := to.page(s.Domain, id, s.Page(i)); err != nil {
 			return err
 		}
 	}

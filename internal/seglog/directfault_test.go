@@ -57,8 +57,12 @@ func (s spilled) spill(l *Log, stream Stream, n uint64) error {
 // check reads every frame of a log.
 func (s spilled) check(l *Log) error {
 	for loc, p := range s {
-		if _, got, err := l.ReadFrame(loc, nil); err != nil || !bytes.Equal(got, p) {
-			return fmt.Errorf("%s is not what was committed: %v", loc, err)
+		_, got, err := l.ReadFrame(loc, nil)
+		if err == nil && !bytes.Equal(got, p) {
+			err = errors.New("other bytes")
+		}
+		if err != nil {
+			return fmt.Errorf("%s is not what was committed: %w", loc, err)
 		}
 	}
 	return nil
@@ -145,7 +149,7 @@ func TestDirectWriteFaults(t *testing.T) {
 			if !met || (err == nil) != c.holds || err != nil && !errors.Is(err, f.Err) {
 				t.Fatalf("met %t: %v", met, err)
 			}
-			if f.Err == syscall.ENOSPC && err != nil && !errors.Is(err, ErrNoSpace) {
+			if errors.Is(f.Err, syscall.ENOSPC) && err != nil && !errors.Is(err, ErrNoSpace) {
 				t.Errorf("got %v", err)
 			}
 			if cause := l.ReadOnly(); cause != nil {
