@@ -113,16 +113,26 @@ func intact(ctx context.Context, c *drive.Run, t *matrix.Tally) (err error) {
 	}
 	t.Acknowledged += int64(c.M.Snapshots())
 	if c.E.Stats().IndexUntrusted != "" {
-		t.Named++
 		if err := c.Reopen(); err != nil {
 			return err
 		}
-	} else if c.E.Stats().Rebuilt != "" {
+	}
+	rebuilt := c.E.Stats().Rebuilt != ""
+	err = c.Check(ctx, drive.Rebuild)
+	if errors.Is(err, engine.ErrIndex) {
+		// It was asked for what is damaged only now.
+		rebuilt = true
+		if err := c.Reopen(); err != nil {
+			return err
+		}
+		err = c.Check(ctx, drive.Rebuild)
+	}
+	if rebuilt {
 		t.Named++
 	} else {
 		t.Harmless++
 	}
-	return c.Check(ctx, drive.Rebuild)
+	return err
 }
 
 func runIndexOlder(ctx context.Context, env *matrix.Env, index int64) (t matrix.Tally, err error) {
