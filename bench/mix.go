@@ -386,6 +386,9 @@ func (m *mix) incremental(ctx context.Context, s *store, first engine.SnapshotID
 	if err := s.settle(ctx); err != nil {
 		return err
 	}
+	if err := s.e.FlushIndex(); err != nil { // as above
+		return err
+	}
 	if err := s.reopen(); err != nil {
 		return err
 	}

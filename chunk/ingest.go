@@ -21,8 +21,9 @@ type IngestStats struct {
 	StoredBytes uint64 // of their groups
 }
 
-// windowPages is how much of the source is in hand at a time: 4 MiB.
-const windowPages = 64 * GroupPages
+// windowPages is how much of the source is in hand at a time: 1 MiB. With more, all
+// wait longer for the first; with less, they wait more often for each other.
+const windowPages = 16 * GroupPages
 
 // A window is a run of pages that go through the stations together. Pages are
 // copied as they come, unless they are held: their memory may be written again
@@ -37,7 +38,9 @@ type window struct {
 	held  []*[PageSize]byte
 	// isHeld says that pages are held and not copied.
 	isHeld bool
-	done   sync.WaitGroup
+	was    []ID // what the base has
+	err    error
+	done   sync.WaitGroup // of the hashing, and of the look at the base
 }
 
 // id is the ID of page i, zero also for a page that became zeros between the
@@ -68,13 +71,14 @@ func (wi *window) copyOf(i int) []byte {
 // Ingest takes in pages: ascending indexes, each with PageSize bytes that stay as
 // they are until the next is asked for. base sets the IDs that the base has at
 // given indexes; nil stands for a base of zeros. sink is told the new ID of every
-// page that differs from the base, in order. base, sink and pages run in the
-// caller's goroutine; sink may add nodes to the same writer.
+// page that differs from the base, in order. sink and pages run in the caller's
+// goroutine, and sink may add nodes to the same writer; base runs beside them, for
+// two windows at once.
 //
 // Pages go through in windows: while one is compared, looked up and grouped, the
-// next is being hashed, and groups are compressed behind both. In hand are at
-// most two windows and maxJobs groups, less than 20 MiB, and what waits in memory
-// for the commit.
+// next is being hashed and the base asked about it, and groups are compressed
+// behind both. In hand are at most two windows and maxJobs groups, less than 8 MiB,
+// and what waits in memory for the commit.
 //
 // After an error the writer is only good for Close.
 func (w *Writer) Ingest(ctx context.Context, pages iter.Seq2[uint64, []byte], base func([]uint64, []ID) error, sink func(uint64, ID) error) (IngestStats, error) {
@@ -114,7 +118,6 @@ type ingest struct {
 	filling, hashing *window
 	group            *job // being filled with new pages
 	// scratch for one window
-	was   []ID
 	fresh []int
 	ids   []ID
 	met   []bool
@@ -191,10 +194,15 @@ func (in *ingest) turn(ctx context.Context) error {
 	return err
 }
 
-// hash starts to hash the pages of a window on all workers.
+// hash starts to hash the pages of a window on all workers, and to look at what the
+// base has there.
 func (in *ingest) hash(wi *window) {
 	n := max(wi.n, len(wi.held))
 	wi.ids = slices.Grow(wi.ids[:0], n)[:n]
+	wi.was, wi.err = append(wi.was[:0], make([]ID, len(wi.index))...), nil
+	if in.base != nil {
+		wi.done.Go(func() { wi.err = in.base(wi.index, wi.was) })
+	}
 	sets := (n + GroupPages - 1) / GroupPages
 	var next atomic.Int64
 	for range min(in.w.o.Workers, sets) {
@@ -221,20 +229,17 @@ func (in *ingest) hash(wi *window) {
 // and hands new pages on to be compressed.
 func (in *ingest) decide(wi *window) error {
 	wi.done.Wait()
-	n := len(wi.index)
-	in.was = append(in.was[:0], make([]ID, n)...)
-	if in.base != nil {
-		if err := in.base(wi.index, in.was); err != nil {
-			return err
-		}
+	if wi.err != nil {
+		return wi.err
 	}
+	n := len(wi.index)
 	in.st.Pages += uint64(n)
 	in.ids, in.fresh = in.ids[:0], in.fresh[:0]
 	for i := range n {
 		switch id := wi.id(i); {
 		case id.IsZero():
 			in.st.Zero++
-		case id == in.was[i] && !in.w.o.Heal && !in.w.o.Compare:
+		case id == wi.was[i] && !in.w.o.Heal && !in.w.o.Compare:
 			in.st.Unchanged++
 		default:
 			in.fresh = append(in.fresh, i)
@@ -250,7 +255,7 @@ func (in *ingest) decide(wi *window) error {
 	}
 	for k, i := range in.fresh {
 		switch {
-		case in.met[k] && in.ids[k] == in.was[i]:
+		case in.met[k] && in.ids[k] == wi.was[i]:
 			in.st.Unchanged++
 			continue
 		case in.met[k]:
@@ -264,7 +269,7 @@ func (in *ingest) decide(wi *window) error {
 		}
 	}
 	for i := range n {
-		if id := wi.id(i); id != in.was[i] {
+		if id := wi.id(i); id != wi.was[i] {
 			if err := in.sink(wi.index[i], id); err != nil {
 				return err
 			}
@@ -280,7 +285,7 @@ func (in *ingest) compare(wi *window) error {
 	}
 	for k, i := range in.fresh {
 		id := in.ids[k]
-		same, err := in.w.compare.page(wi.index[i], id, wi.page(i), in.met[k] || id == in.was[i])
+		same, err := in.w.compare.page(wi.index[i], id, wi.page(i), in.met[k] || id == wi.was[i])
 		if err != nil {
 			return err
 		}
@@ -298,6 +303,9 @@ func (in *ingest) addNew(id ID, wi *window, i int) error {
 	if wi.isHeld {
 		g.held = append(g.held, wi.held[i])
 	} else {
+		if g.raw == nil {
+			g.raw = in.w.s.raws.get()
+		}
 		copy(g.raw[len(g.ids)*PageSize:], wi.copyOf(i))
 	}
 	if g.ids = append(g.ids, id); len(g.ids) == GroupPages {

@@ -404,7 +404,7 @@ func TestIngestMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		buffers := k.s.raws.peak.Load()*int64(k.s.raws.size) + k.s.frames.peak.Load()*int64(k.s.frames.size)
-		if most := int64(20 << 20); buffers+defaultSpillAfter > 32<<20 || buffers > most {
+		if most := int64(8 << 20); buffers > most {
 			t.Errorf("%d workers: %d bytes of buffers", workers, buffers)
 		}
 		if w.buffered != 0 || spill.n == 0 {
@@ -492,7 +492,7 @@ func TestWriterClose(t *testing.T) {
 	k := newKit(t, nil)
 	spill := &fakeSpill{l: k.l, seg: 7}
 	w := k.s.NewWriter(WriterOptions{Codec: CodecS2, SpillAfter: 1, Spill: func() (Spill, error) { return spill, nil }})
-	for i := range 30 {
+	for i := range maxJobs + 30 {
 		ids, pages := fillPages(uint64(i), 1)
 		if err := w.AddGroup(Domain{}, CodecZstd, ids, pages); err != nil {
 			t.Fatal(err)

@@ -66,7 +66,9 @@ type Writer struct {
 	closed   bool
 	placed   []placedFrame // all frames in order; those in memory first
 
-	jobs  []*job // groups being compressed, the oldest first
+	jobs     []*job // groups being compressed, the oldest first
+	compress compressors
+
 	nodes [][]byte
 	names []ID // of nodes
 }
@@ -272,7 +274,7 @@ func (w *Writer) AddGroup(d Domain, codec Codec, ids []ID, pages []byte) error {
 		return fmt.Errorf("chunk: group of %d ids and %d bytes", len(ids), len(pages))
 	}
 	j := w.newJob(codec)
-	j.domain, j.ids = d, append(j.ids, ids...)
+	j.domain, j.ids, j.raw = d, append(j.ids, ids...), w.s.raws.get()
 	copy(j.raw, pages)
 	return w.submit(j, nil)
 }

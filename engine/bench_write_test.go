@@ -165,6 +165,10 @@ func BenchmarkIncremental(b *testing.B) {
 		var takes, limits []time.Duration
 		var takeCPU, restCPU time.Duration
 		quiet(b, e)
+		// What came before is in nobody's bytes.
+		if err := e.FlushIndex(); err != nil {
+			b.Fatal(err)
+		}
 		before, index := e.Stats(), e.IndexMetrics()
 		var comp int64
 		const turns = 40

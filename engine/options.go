@@ -24,7 +24,7 @@ const (
 	// about to be dropped are wanted as well: with 16 MiB takes read most of
 	// theirs from the log.
 	DefaultPageCache = 32 << 20
-	DefaultNodeCache = 48 << 20
+	DefaultNodeCache = 64 << 20
 	// DefaultIndexCache is Pebble's block cache in bytes.
 	DefaultIndexCache = 16 << 20
 	// DefaultMaxDebt is how many reclaimable bytes may wait before takes do.

@@ -284,7 +284,7 @@ func (s *space) buildSection(ctx context.Context, w *chunk.Writer, sec sealedSec
 		return w.AddKeptNode(id, s.store.KeepNode(id, node))
 	}
 	base := sec.base
-	nodes := manifest.Getter(s.store)
+	nodes := manifest.Getter(s.store.Scattered())
 	if sec.low < pagesOf(base.Size) {
 		// The section was cut to less than its base and may have grown again:
 		// what lay beyond must not come back.
