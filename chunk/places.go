@@ -38,8 +38,10 @@ type published struct {
 // Publish makes placements findable. The batch that brings them is synced. They
 // are published in the order of sync.
 func (s *shared) Publish(places []Placement) {
+	all := make([]published, len(places)) // together, since they go together
 	for i := range places {
-		p := &published{place: places[i]}
+		p := &all[i]
+		p.place = places[i]
 		st := s.stripe(places[i].Key)
 		st.mu.Lock()
 		if first := st.published[p.place.Key]; first == nil {

@@ -23,26 +23,20 @@ type cleaned struct {
 	seq                   seglog.Sequence // the batch that moved, 0 if nothing was alive
 }
 
+// movePart is how many pages and nodes one batch moves. Applying it is some 10 us for
+// each, and a take waits until its last record is applied, behind that.
+const movePart = 1024
+
 // clean copies what is alive in a sealed segment to the moved stream, page by
 // page and not group by group, since a group seldom dies as a whole. So it does
 // with what was lost and turns out to be readable, and with the pages of a damaged
-// group that are whole. What can not be read is marked lost and stays behind. On return the copies are durable and the batch
-// that repoints to them is queued for the applier.
-func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointers) (cleaned, error) {
-	var res cleaned
-	w := g.store.NewWriter(chunk.WriterOptions{
-		Codec: g.o.MoveCodec, SpillAfter: 1, NoDedup: true, Workers: 1,
-		Spill: func() (chunk.Spill, error) { return g.log.Spill(seglog.StreamMoved) },
-	})
-	closeWriter := true
-	defer func() {
-		if closeWriter {
-			w.Close()
-		}
-	}()
-
-	req := &seglog.Request{Reserve: true}
-	to := newRegroup(w, g.o.MoveCodec, g.store.Coder())
+// group that are whole. What can not be read is marked lost and stays behind. On
+// return the copies are durable, and the last of the batches that repoint to them
+// is queued for the applier; the others are applied.
+func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointers) (res cleaned, err error) {
+	part := uint64(min(movePart, g.counter.step))
+	m := g.newMover(victim)
+	defer func() { m.close() }()
 	for f, err := range g.log.ScanSegment(ctx, victim) {
 		if err != nil {
 			return res, err
@@ -56,21 +50,28 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointe
 		switch {
 		case f.Damaged != nil:
 			res.broken++ // what still points at it is found by leftover
-			err = g.cleanDamaged(f, p, &res, to)
+			err = g.cleanDamaged(f, p, &res, m.to)
 		case f.Kind == seglog.KindGroup:
-			err = g.cleanGroup(f, p, &res, to)
+			err = g.cleanGroup(f, p, &res, m.to)
 		case f.Kind == seglog.KindNodes:
-			err = cleanNodes(f, p, &res, to)
+			err = cleanNodes(f, p, &res, m.to)
 		}
 		if err != nil {
 			return res, err
 		}
+		if res.pages+res.nodes-m.before >= part {
+			if err := m.commit(ctx, nil, &res); err != nil {
+				return res, err
+			}
+			if err := g.applier.Wait(ctx, res.seq); err != nil {
+				return res, err
+			}
+			m = g.newMover(victim)
+			m.before = res.pages + res.nodes
+		}
 	}
-	if err := to.flush(); err != nil {
-		return res, err
-	}
-	var err error
-	if req.Records, err = g.records(victim); err != nil {
+	records, err := g.records(victim)
+	if err != nil {
 		return res, err
 	}
 	if len(res.damaged) > 0 {
@@ -78,19 +79,50 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointe
 			return res, err
 		}
 	}
-	res.records = uint64(len(req.Records))
-	if res.pages+res.nodes+res.records == 0 {
+	res.records = uint64(len(records))
+	if res.pages+res.nodes == m.before && len(records) == 0 {
 		return res, nil
 	}
+	return res, m.commit(ctx, records, &res)
+}
 
-	frames, ranges, err := w.Finish()
+// mover takes what one batch moves out of a segment.
+type mover struct {
+	g      *Collector
+	victim seglog.SegmentID
+	w      *chunk.Writer // nil once it was committed
+	to     *regroup
+	before uint64 // pages and nodes that went before
+}
+
+func (g *Collector) newMover(victim seglog.SegmentID) *mover {
+	w := g.store.NewWriter(chunk.WriterOptions{
+		Codec: g.o.MoveCodec, SpillAfter: 1, NoDedup: true, Workers: 1,
+		Spill: func() (chunk.Spill, error) { return g.log.Spill(seglog.StreamMoved) },
+	})
+	return &mover{g: g, victim: victim, w: w, to: newRegroup(w, g.o.MoveCodec, g.store.Coder())}
+}
+
+func (m *mover) close() {
+	if m.w != nil {
+		m.w.Close()
+	}
+}
+
+// commit makes the copies durable, with records, and queues what repoints to them.
+// The mover is of no use afterwards.
+func (m *mover) commit(ctx context.Context, records []seglog.NewRecord, res *cleaned) error {
+	if err := m.to.flush(); err != nil {
+		return err
+	}
+	frames, ranges, err := m.w.Finish()
 	if err != nil {
-		return res, err
+		return err
 	}
 	if len(frames) > 0 {
-		return res, errors.New("cleaning wrote to the commit stream")
+		return errors.New("cleaning wrote to the commit stream")
 	}
-	places := w.Placements(nil)
+	places := m.w.Placements(nil)
 	var locs []seglog.Loc
 	seen := map[seglog.Loc]bool{}
 	for _, p := range places {
@@ -101,22 +133,23 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointe
 			res.written += int64(l.Length)
 		}
 	}
-	req.Ranges = ranges
+	req := &seglog.Request{Reserve: true, Records: records, Ranges: ranges}
 	if len(locs) > 0 {
-		req.Frames = []seglog.NewFrame{{Kind: seglog.KindMove, Payload: encodeMove(victim, locs)}}
+		req.Frames = []seglog.NewFrame{{Kind: seglog.KindMove, Payload: encodeMove(m.victim, locs)}}
 	}
-	for _, r := range req.Records {
+	for _, r := range records {
 		res.written += int64(len(r.Payload))
 	}
 	failpoint.At(failpoint.Copied, "")
-	closeWriter = false
-	seq, err := g.o.Commit(ctx, req, &Commit{Moves: []Move{{Victim: victim, Places: places}}, Done: func() { w.Close() }})
+	w := m.w
+	m.w = nil
+	seq, err := m.g.o.Commit(ctx, req, &Commit{Moves: []Move{{Victim: m.victim, Places: places}}, Done: func() { w.Close() }})
 	if err != nil {
 		w.Close()
-		return res, err
+		return err
 	}
 	res.seq = seq
-	return res, nil
+	return nil
 }
 
 // slotAt is a place within a segment.

@@ -528,8 +528,9 @@ func (g *Collector) emptyLimbo(ctx context.Context, wait bool) error {
 			}
 		}
 		var d int
-		err := g.withRoom(func() (err error) {
-			d, err = g.counter.Destroy()
+		err := g.withRoom(func() error {
+			n, err := g.counter.Destroy()
+			d += n
 			return err
 		})
 		g.suspecting = false

@@ -14,8 +14,9 @@ import (
 	"github.com/snapstore/snapstore/manifest"
 )
 
-// dropDeltas bounds one step of a drop: a few milliseconds under the lock.
-const dropDeltas = 4096
+// dropDeltas bounds one step of a drop: some ten milliseconds under the lock, which
+// who applies a take waits for.
+const dropDeltas = 1024
 
 // Backlog is what waits to be dropped.
 type Backlog struct {

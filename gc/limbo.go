@@ -1,15 +1,22 @@
 package gc
 
 import (
+	"bytes"
+	"slices"
 	"sync"
 
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/internal/index"
 )
 
-// limboBatch is how many IDs are judged at once: a few milliseconds of work
-// under the counter's lock.
-const limboBatch = 8192
+const (
+	// limboBatch is how many IDs are suspected together: for each of these batches
+	// all operations that are under way are waited for.
+	limboBatch = 8192
+	// destroyStep is how many of them are destroyed at once, in some ten
+	// milliseconds under the counter's lock, which who applies a take waits for.
+	destroyStep = 1024
+)
 
 // suspects are IDs seen in limbo at one moment. One that leaves limbo leaves
 // the set too, so what is left has been there all the time.
@@ -35,14 +42,16 @@ func (s *suspects) set(ids []chunk.Key) {
 	}
 }
 
-func (s *suspects) list() []chunk.Key {
+// first lists the lowest of them, up to n: they lie side by side in the index.
+func (s *suspects) first(n int) []chunk.Key {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	out := make([]chunk.Key, 0, len(s.ids))
 	for id := range s.ids {
 		out = append(out, id)
 	}
-	return out
+	slices.SortFunc(out, func(a, b chunk.Key) int { return bytes.Compare(a[:], b[:]) })
+	return out[:min(n, len(out))]
 }
 
 // Suspect notes the next IDs in limbo after the given one and returns how many
@@ -66,12 +75,25 @@ func (c *Counter) Suspect(after chunk.Key) (n int, next chunk.Key, err error) {
 // unpinned, and returns how many. The caller has seen every operation end
 // that was under way at Suspect.
 func (c *Counter) Destroy() (destroyed int, err error) {
+	for more := true; more && err == nil; {
+		var n int
+		n, more, err = c.destroy()
+		destroyed += n
+	}
+	return destroyed, err
+}
+
+// destroy is a step of Destroy; what becomes alive between two is no suspect any
+// more.
+func (c *Counter) destroy() (destroyed int, more bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.idx.Untrusted(); err != nil {
-		return 0, err
+		return 0, false, err
 	}
-	err = c.store.Destroy(c.limbo.list(), func(ids []chunk.Key) error {
+	step := min(destroyStep, c.step)
+	some := c.limbo.first(step)
+	err = c.store.Destroy(some, func(ids []chunk.Key) error {
 		// What it frees can be given back though the index is not written.
 		out := c.idx.NewBatch().Over(2)
 		sorted := toIndex(ids)
@@ -91,11 +113,14 @@ func (c *Counter) Destroy() (destroyed int, err error) {
 		return out.Commit()
 	})
 	if noSpace(err) {
-		return 0, err // nothing was applied, and the same may be tried again
+		return 0, false, err // nothing was applied, and the same may be tried again
 	}
-	c.limbo.set(nil)
+	for _, id := range some {
+		c.limbo.clear(id)
+	}
 	if err != nil {
+		c.limbo.set(nil)
 		c.idx.MarkUntrusted(err)
 	}
-	return destroyed, err
+	return destroyed, len(some) == step, err
 }
