@@ -16,7 +16,7 @@ import (
 
 // dropDeltas bounds one step of a drop: some ten milliseconds under the lock, which
 // who applies a take waits for.
-const dropDeltas = 1024
+const dropDeltas = 2048
 
 // Backlog is what waits to be dropped.
 type Backlog struct {

@@ -2,6 +2,7 @@ package gc
 
 import (
 	"bytes"
+	"maps"
 	"slices"
 	"sync"
 
@@ -15,7 +16,7 @@ const (
 	limboBatch = 8192
 	// destroyStep is how many of them are destroyed at once, in some ten
 	// milliseconds under the counter's lock, which who applies a take waits for.
-	destroyStep = 1024
+	destroyStep = 2048
 )
 
 // suspects are IDs seen in limbo at one moment. One that leaves limbo leaves
@@ -42,16 +43,21 @@ func (s *suspects) set(ids []chunk.Key) {
 	}
 }
 
-// first lists the lowest of them, up to n: they lie side by side in the index.
-func (s *suspects) first(n int) []chunk.Key {
+// list gives all of them, in order: neighbours lie side by side in the index.
+func (s *suspects) list() []chunk.Key {
 	s.mu.Lock()
 	defer s.mu.Unlock()
-	out := make([]chunk.Key, 0, len(s.ids))
-	for id := range s.ids {
-		out = append(out, id)
-	}
-	slices.SortFunc(out, func(a, b chunk.Key) int { return bytes.Compare(a[:], b[:]) })
-	return out[:min(n, len(out))]
+	return slices.SortedFunc(maps.Keys(s.ids), func(a, b chunk.Key) int { return bytes.Compare(a[:], b[:]) })
+}
+
+// left takes those that are none any more out of ids.
+func (s *suspects) left(ids []chunk.Key) []chunk.Key {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return slices.DeleteFunc(ids, func(id chunk.Key) bool {
+		_, ok := s.ids[id]
+		return !ok
+	})
 }
 
 // Suspect notes the next IDs in limbo after the given one and returns how many
@@ -75,24 +81,25 @@ func (c *Counter) Suspect(after chunk.Key) (n int, next chunk.Key, err error) {
 // unpinned, and returns how many. The caller has seen every operation end
 // that was under way at Suspect.
 func (c *Counter) Destroy() (destroyed int, err error) {
-	for more := true; more && err == nil; {
-		var n int
-		n, more, err = c.destroy()
+	for some := range slices.Chunk(c.limbo.list(), min(destroyStep, c.step)) {
+		n, err := c.destroy(some)
 		destroyed += n
+		if err != nil {
+			return destroyed, err
+		}
 	}
-	return destroyed, err
+	return destroyed, nil
 }
 
-// destroy is a step of Destroy; what becomes alive between two is no suspect any
+// destroy is a step of Destroy. What left limbo since the last one is no suspect any
 // more.
-func (c *Counter) destroy() (destroyed int, more bool, err error) {
+func (c *Counter) destroy(some []chunk.Key) (destroyed int, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.idx.Untrusted(); err != nil {
-		return 0, false, err
+		return 0, err
 	}
-	step := min(destroyStep, c.step)
-	some := c.limbo.first(step)
+	some = c.limbo.left(some)
 	err = c.store.Destroy(some, func(ids []chunk.Key) error {
 		// What it frees can be given back though the index is not written.
 		out := c.idx.NewBatch().Over(2)
@@ -113,7 +120,7 @@ func (c *Counter) destroy() (destroyed int, more bool, err error) {
 		return out.Commit()
 	})
 	if noSpace(err) {
-		return 0, false, err // nothing was applied, and the same may be tried again
+		return 0, err // nothing was applied, and the same may be tried again
 	}
 	for _, id := range some {
 		c.limbo.clear(id)
@@ -122,5 +129,5 @@ func (c *Counter) destroy() (destroyed int, more bool, err error) {
 		c.limbo.set(nil)
 		c.idx.MarkUntrusted(err)
 	}
-	return destroyed, len(some) == step, err
+	return destroyed, err
 }
