@@ -15,7 +15,8 @@
 // What holds:
 //
 //   - Every byte that leaves the package was verified against its ID, or written
-//     by this process. Damage is read once more past every cache, then reported.
+//     by this process. Damage is read once more past every cache, then reported;
+//     a page that is whole in a damaged frame is served as well.
 //   - What a group stores decodes to the pages it names: this was tried before
 //     the group was handed out, on a copy that nobody else can change.
 //   - An ID that a take met is not destroyed before the take is applied; an ID

@@ -243,6 +243,7 @@ func (s *Store) readPage(id ID, dst []byte, o planOptions) error {
 		if isDamage(err) && !o.whole {
 			// A second look may find the frame whole; else the page may be.
 			if looks++; looks > 1 && s.salvage(loc, slot, id, dst) {
+				s.onLost(s.domain.Key(id), &CorruptionError{ID: id, Segment: at.Segment, Offset: at.Offset, Err: err})
 				return nil
 			}
 		}

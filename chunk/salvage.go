@@ -1,6 +1,7 @@
 package chunk
 
 import (
+	"encoding/binary"
 	"math/bits"
 
 	"github.com/snapstore/snapstore/internal/seglog"
@@ -11,6 +12,7 @@ type Salvaged struct {
 	Domain Domain
 	IDs    []ID
 	Whole  uint32 // a bit for each slot whose page is what its ID names
+	Size   int    // of the group's payload
 	pages  []byte
 }
 
@@ -20,15 +22,21 @@ func (s Salvaged) Has(slot int) bool { return s.Whole&(1<<slot) != 0 }
 // Page is the page of a slot that is whole.
 func (s Salvaged) Page(slot int) []byte { return s.pages[slot*PageSize : (slot+1)*PageSize] }
 
-// Salvage finds what is whole in the payload of a group's frame that is not.
-// Nothing is where the table of IDs does not fit the data. The payload is not to be
-// used afterwards.
+// MaxGroup is the most that the payload of a group has.
+const MaxGroup = groupHeader + domainSize + GroupPages*idSize + maxRaw
+
+// Salvage finds what is whole in the payload of a group's frame that is not. There
+// may be more of payload than that has. Nothing is where the head does not fit the
+// data. The payload is not to be used afterwards.
 func (c *Coder) Salvage(payload []byte) Salvaged {
+	if n, ok := sizeOfGroup(payload); ok {
+		payload = payload[:n]
+	}
 	g, err := parseGroup(payload)
 	if err != nil {
 		return Salvaged{}
 	}
-	s := Salvaged{Domain: g.domain, IDs: g.ids(), pages: make([]byte, g.raw())}
+	s := Salvaged{Domain: g.domain, IDs: g.ids(), Size: len(payload), pages: make([]byte, g.raw())}
 	for p := range g.parts(1<<g.n - 1) {
 		stored, err := g.stored(p)
 		if err != nil {
@@ -52,13 +60,38 @@ func (c *Coder) Salvage(payload []byte) Salvaged {
 			s.Whole |= same
 			break
 		}
+		// Behind a page that is wrong and decodes all the same there may be others,
+		// which who wants one alone is given.
+		for slot := p.first; slot < p.end; slot++ {
+			if s.Has(slot) {
+				continue
+			}
+			if same, err := g.decodeFor(c, p, pages, stored, 1<<slot); err == nil && same != 0 {
+				copy(s.pages[slot*PageSize:], p.of(pages, slot))
+				s.Whole |= 1 << slot
+			}
+		}
 	}
 	return s
 }
 
+// sizeOfGroup is how long a payload is by its own head, where it is no longer than
+// what is there.
+func sizeOfGroup(payload []byte) (int, bool) {
+	if len(payload) < groupHeader {
+		return 0, false
+	}
+	n := groupHeader + int(payload[groupCountAt])*idSize
+	if payload[groupVersionAt] == versionDomain {
+		n += domainSize
+	}
+	size := uint64(n) + uint64(binary.LittleEndian.Uint32(payload[groupStoredAt:]))
+	return int(min(size, MaxGroup)), size <= uint64(len(payload))
+}
+
 // salvage reads a page from a frame that is damaged, and says whether it is whole.
 func (s *Store) salvage(loc seglog.Loc, slot int, id ID, dst []byte) bool {
-	if loc.PayloadSize() <= 0 {
+	if n := loc.PayloadSize(); n <= 0 || n > MaxGroup {
 		return false
 	}
 	payload := make([]byte, loc.PayloadSize())

@@ -40,7 +40,8 @@ type StoreOptions struct {
 	NodeCacheBytes int64 // 0 = 32 MiB
 	Workers        int   // 0 = GOMAXPROCS
 
-	// OnLost is told of content that could not be read, after the second look.
+	// OnLost is told of content that could not be read, after the second look, and
+	// of pages that could, but from a damaged frame.
 	// It runs in the goroutine that reads, which may hold locks of the caller's,
 	// and several may run at once: it notes the ID and returns.
 	OnLost func(Key, error)

@@ -714,3 +714,52 @@ func TestDamageInTheWayOfARevert(t *testing.T) {
 		t.Error(err)
 	}
 }
+
+// A page that lay in a damaged frame and was written again stays where it is whole: an
+// index that is built anew does not take the salvaged copy, which comes first.
+func TestHealedPageIsNotTakenFromADamagedFrame(t *testing.T) {
+	e, o, c, _ := rottenPage(t, 40, false, false, func(int) bool { return true })
+	old, ok, err := e.Entry(pageID(145))
+	if err != nil || !ok {
+		t.Fatal(ok, err)
+	}
+	for _, err := range e.Verify(bg, engine.VerifyOptions{}) { // marks what is in the frame lost
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
+		if now, _, err := e.Entry(pageID(145)); err != nil || now.Lost {
+			break
+		} else if time.Now().After(deadline) {
+			t.Fatal("the page is not marked lost")
+		}
+	}
+	other := must(e.CreateCanister(bg, drive.Canister(1)))
+	m := must(other.Memory(engine.StableMemory))
+	if err := m.Resize(64 * engine.PageSize); err != nil {
+		t.Fatal(err)
+	}
+	for i := range 64 {
+		must(m.WriteAt(testkit.Content(i+100).Bytes(engine.PageSize), int64(i*engine.PageSize)))
+	}
+	must(other.Take(bg, engine.TakeOptions{}))
+	for e.Stats().WaitingBatches > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	for _, rebuild := range []bool{false, true} {
+		if err := e.Close(); err != nil {
+			t.Fatal(err)
+		}
+		o.RebuildIndex = rebuild
+		e = must(engine.Open("store", o))
+		now, ok, err := e.Entry(pageID(145))
+		if err != nil || !ok || now.Location == old.Location {
+			t.Errorf("rebuilt %t: the page is at %v, as before it was written again (%t, %v)", rebuild, now.Location, ok, err)
+		}
+	}
+	_ = c
+	if err := e.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -2,6 +2,7 @@ package engine_test
 
 import (
 	"bytes"
+	"errors"
 	"strings"
 	"syscall"
 	"testing"
@@ -269,5 +270,62 @@ func waitLost(t *testing.T, e *engine.Engine, c testkit.Content) {
 			return
 		}
 		time.Sleep(time.Millisecond)
+	}
+}
+
+// What gc can not move as a whole it gives back: the reserve is not filled with half of
+// a segment that stands there all the same, so deleting still works.
+func TestGCThatDoesNotFitLeavesTheReserve(t *testing.T) {
+	disk := testkit.NewDisk()
+	o := &engine.Options{
+		FS: disk.Mount(), NoBackground: true, NoCompression: true, SegmentSize: 8 << 20, Ballast: 1 << 20, CountStep: 16, CleanBelow: 0.95,
+	}
+	if err := engine.Create("store", o); err != nil {
+		t.Fatal(err)
+	}
+	e := must(engine.Open("store", o))
+	defer func() { e.Close() }()
+	c := must(e.CreateCanister(bg, drive.Canister(0)))
+	m := must(c.Memory(engine.StableMemory))
+	const pages = 1500
+	if err := m.Resize(pages * engine.PageSize); err != nil {
+		t.Fatal(err)
+	}
+	for i := range pages {
+		must(m.WriteAt(testkit.Content(3*i+2).Bytes(engine.PageSize), int64(i*engine.PageSize)))
+	}
+	first := must(c.Take(bg, engine.TakeOptions{})).ID
+	for i := 0; i < pages; i += 4 {
+		must(m.WriteAt(testkit.Content(1e6+3*i+2).Bytes(engine.PageSize), int64(i*engine.PageSize)))
+	}
+	second := must(c.Take(bg, engine.TakeOptions{})).ID
+	if err := e.Delete(bg, first); err != nil {
+		t.Fatal(err)
+	}
+	for e.Stats().WaitingBatches > 0 {
+		time.Sleep(time.Millisecond)
+	}
+	if err := e.FlushIndex(); err != nil {
+		t.Fatal(err)
+	}
+	disk.SetCapacity(disk.Used() + 512<<10)
+	for range 3 {
+		if _, err := e.GC(bg, engine.GCOptions{}); !errors.Is(err, engine.ErrNoSpace) {
+			t.Fatalf("gc where what is alive does not fit: %v", err)
+		}
+		free := disk.Capacity() - disk.Used()
+		if e.Log().Stats().BallastHeld {
+			free += o.Ballast
+		}
+		if free < o.Ballast*3/4 {
+			t.Fatalf("%d bytes are left of a reserve of %d", free, o.Ballast)
+		}
+	}
+	if err := e.Delete(bg, second); err != nil {
+		t.Fatalf("delete after gc did not fit: %v", err)
+	}
+	disk.SetCapacity(0)
+	if _, err := e.GC(bg, engine.GCOptions{}); err != nil {
+		t.Fatal(err)
 	}
 }

@@ -393,10 +393,13 @@ func (e *Engine) published(p []chunk.Placement) []chunk.Key {
 func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
 	var buf []byte
 	var moves []seglog.FrameInfo
-	places := func(loc seglog.Loc) ([]chunk.Placement, error) {
+	places := func(loc seglog.Loc, salvage bool) ([]chunk.Placement, error) {
 		kind, payload, err := e.log.ReadFrame(loc, buf)
 		if errors.Is(err, seglog.ErrDamaged) && !unread(err) {
-			return gc.SalvagePlacements(e.log, &e.coder, loc), nil
+			if !salvage {
+				return nil, nil
+			}
+			return gc.SalvagePlacements(e.log, &e.coder, 0, loc), nil
 		}
 		if err != nil {
 			return nil, err
@@ -413,9 +416,9 @@ func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
 			moves = append(moves, f)
 		case f.Kind == seglog.KindMove || f.Stream == seglog.StreamMoved:
 		case f.Damaged != nil:
-			b.Placed = append(b.Placed, e.published(gc.SalvagePlacements(e.log, &e.coder, f.Loc))...)
+			b.Placed = append(b.Placed, e.published(gc.SalvagePlacements(e.log, &e.coder, f.Kind, f.Loc))...)
 		default:
-			p, err := places(f.Loc)
+			p, err := places(f.Loc, true)
 			if err != nil {
 				return err
 			}
@@ -436,7 +439,8 @@ func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
 		}
 		m := gc.Move{Victim: victim}
 		for _, loc := range frames {
-			p, err := places(loc)
+			// As long as the victim stands, what is in it is the better copy.
+			p, err := places(loc, !e.log.Has(victim))
 			if errors.Is(err, seglog.ErrSegmentGone) {
 				continue
 			}
@@ -483,16 +487,21 @@ func (e *Engine) rebuildOnce(ctx context.Context) error {
 			f = e.readAgain(ctx, f)
 			reading.Unlock()
 		}
-		var places []chunk.Placement
-		switch {
-		case f.Damaged != nil:
-			places = gc.SalvagePlacements(e.log, &e.coder, f.Loc)
-		case f.Kind == seglog.KindGroup || f.Kind == seglog.KindNodes:
-			var err error
-			if places, err = gc.FramePlacements(f.Kind, f.Loc, f.Payload); err != nil {
-				e.o.Logger.Error("frame holds nothing that can be read", "frame", f.Loc.String(), "error", err)
-				return nil
+		if f.Damaged != nil {
+			for _, p := range gc.SalvagePlacements(e.log, &e.coder, f.Kind, f.Loc) {
+				if err := rb.AddSalvaged(p.Key, p.Loc); err != nil {
+					return err
+				}
 			}
+			return nil
+		}
+		if f.Kind != seglog.KindGroup && f.Kind != seglog.KindNodes {
+			return nil
+		}
+		places, err := gc.FramePlacements(f.Kind, f.Loc, f.Payload)
+		if err != nil {
+			e.o.Logger.Error("frame holds nothing that can be read", "frame", f.Loc.String(), "error", err)
+			return nil
 		}
 		for _, p := range places {
 			if err := rb.AddLocation(p.Key, p.Loc, p.Node); err != nil {

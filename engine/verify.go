@@ -25,8 +25,8 @@ import (
 // that every stored count is the one recomputed from the records, with nothing
 // stored that nothing names; that every node can be read; and every page, unless
 // NoData. What versions share is read once; what is damaged is named for every
-// version that has it. A damaged frame from which every page can still be read is
-// told of once.
+// version that has it. A damaged frame from which pages can still be read is told
+// of once.
 func (e *Engine) Verify(ctx context.Context, o VerifyOptions) iter.Seq2[Problem, error] {
 	return func(yield func(Problem, error) bool) {
 		began := time.Now()

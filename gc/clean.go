@@ -20,7 +20,7 @@ type cleaned struct {
 	written               int64 // bytes of frames
 	damaged               []chunk.Key
 	broken                int             // frames that are not whole
-	seq                   seglog.Sequence // the batch that moved, 0 if nothing was alive
+	seq                   seglog.Sequence // the last batch that moved, 0 if nothing was alive
 }
 
 // movePart is how many pages and nodes one batch moves. Applying it is some 10 us for
@@ -37,6 +37,14 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointe
 	part := uint64(min(movePart, g.counter.step))
 	m := g.newMover(victim)
 	defer func() { m.close() }()
+	marked := 0
+	mark := func() error {
+		some := res.damaged[marked:]
+		if marked = len(res.damaged); len(some) == 0 {
+			return nil
+		}
+		return g.counter.MarkLost(some)
+	}
 	for f, err := range g.log.ScanSegment(ctx, victim) {
 		if err != nil {
 			return res, err
@@ -59,11 +67,16 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointe
 		if err != nil {
 			return res, err
 		}
-		if res.pages+res.nodes-m.before >= part {
+		// Where the disk is full, what does not fit is withdrawn as a whole: parts would
+		// fill the reserve, and the segment stand there all the same.
+		if res.pages+res.nodes-m.before >= part && !g.log.Short() {
+			if err := mark(); err != nil {
+				return res, err
+			}
 			if err := m.commit(ctx, nil, &res); err != nil {
 				return res, err
 			}
-			if err := g.applier.Wait(ctx, res.seq); err != nil {
+			if err := errors.Join(g.applier.Wait(ctx, res.seq), g.idx.Untrusted()); err != nil {
 				return res, err
 			}
 			m = g.newMover(victim)
@@ -74,16 +87,15 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointe
 	if err != nil {
 		return res, err
 	}
-	if len(res.damaged) > 0 {
-		if err := g.counter.MarkLost(res.damaged); err != nil {
-			return res, err
-		}
+	if err := mark(); err != nil {
+		return res, err
 	}
 	res.records = uint64(len(records))
 	if res.pages+res.nodes == m.before && len(records) == 0 {
 		return res, nil
 	}
-	return res, m.commit(ctx, records, &res)
+	err = m.commit(ctx, records, &res)
+	return res, err
 }
 
 // mover takes what one batch moves out of a segment.
@@ -160,7 +172,7 @@ type slotAt struct {
 
 // pointers is what points into a segment, place by place.
 type pointers struct {
-	into map[slotAt]struct{}
+	into map[slotAt]chunk.Key
 	// found are places with what was lost and has no place any more.
 	found map[slotAt]struct{}
 	// broken counts the frames that are not whole. What points at them is
@@ -178,7 +190,7 @@ func (p pointers) at(s slotAt) bool {
 // pointers looks at what is in a segment. Every ID is asked for once, in the
 // order of keys.
 func (g *Collector) pointers(ctx context.Context, segment seglog.SegmentID) (pointers, error) {
-	p := pointers{into: map[slotAt]struct{}{}, found: map[slotAt]struct{}{}}
+	p := pointers{into: map[slotAt]chunk.Key{}, found: map[slotAt]struct{}{}}
 	at := map[chunk.Key]slotAt{}
 	for f, err := range g.log.ScanSegment(ctx, segment) {
 		switch {
@@ -188,7 +200,7 @@ func (g *Collector) pointers(ctx context.Context, segment seglog.SegmentID) (poi
 			return p, fmt.Errorf("%w: %w", errUnread, f.Damaged)
 		case f.Damaged != nil:
 			p.broken++
-			for _, pl := range SalvagePlacements(g.log, g.store.Coder(), f.Loc) {
+			for _, pl := range SalvagePlacements(g.log, g.store.Coder(), f.Kind, f.Loc) {
 				at[pl.Key] = slotAt{f.Loc.Offset, pl.Loc.Slot}
 			}
 			continue
@@ -205,7 +217,7 @@ func (g *Collector) pointers(ctx context.Context, segment seglog.SegmentID) (poi
 	return p, g.idx.GetSorted(sorted, func(i int, e index.Entry, ok bool) error {
 		switch {
 		case ok && e.Segment == uint64(segment):
-			p.into[slotAt{e.Offset, e.Slot}] = struct{}{}
+			p.into[slotAt{e.Offset, e.Slot}] = chunk.Key(sorted[i])
 		case ok && e.Location == index.Location{} && e.Count > 0:
 			p.found[at[sorted[i]]] = struct{}{}
 		}
@@ -258,12 +270,14 @@ func (g *Collector) cleanGroup(f seglog.FrameInfo, p pointers, res *cleaned, to 
 
 // cleanDamaged hands on what is whole in a damaged group and pointed at.
 func (g *Collector) cleanDamaged(f seglog.FrameInfo, p pointers, res *cleaned, to *regroup) error {
-	s, ok := salvage(g.log, g.store.Coder(), f.Loc)
+	s, _, ok := salvage(g.log, g.store.Coder(), f.Kind, f.Loc)
 	if !ok {
 		return nil
 	}
 	for i, id := range s.IDs {
-		if !s.Has(i) || !p.at(slotAt{f.Loc.Offset, uint8(i)}) {
+		at := slotAt{f.Loc.Offset, uint8(i)}
+		// The domain is of the damaged frame, and proves nothing.
+		if key, live := p.into[at]; !s.Has(i) || !p.at(at) || live && key != s.Domain.Key(id) {
 			continue
 		}
 		res.pages++

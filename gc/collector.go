@@ -534,9 +534,9 @@ func (g *Collector) emptyLimbo(ctx context.Context, wait bool) error {
 			return err
 		})
 		g.suspecting = false
+		g.totals.destroyed.Add(int64(d))
 		if err != nil {
 			return err
 		}
-		g.totals.destroyed.Add(int64(d))
 	}
 }

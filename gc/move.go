@@ -21,7 +21,7 @@ const (
 // ErrMove: bytes are not what a move frame holds.
 var ErrMove = errors.New("malformed move frame")
 
-// encodeMove names the frames of the moved stream that hold what was alive in
+// encodeMove names the frames of the moved stream that hold some of what was alive in
 // the victim. A replay reads their ID tables again and repoints.
 func encodeMove(victim seglog.SegmentID, frames []seglog.Loc) []byte {
 	le := binary.LittleEndian

@@ -8,24 +8,32 @@ import (
 
 // salvage reads what is left of a group whose frame is damaged: a page proves
 // itself by its ID, so one wrong byte costs the pages that need it and no others.
-// Nothing is left of other frames.
-func salvage(log *seglog.Log, coder *chunk.Coder, loc seglog.Loc) (g chunk.Salvaged, ok bool) {
-	if loc.PayloadSize() <= 0 {
-		return g, false
+// Nothing is left of other frames. kind is 0 where the header is lost and no
+// directory tells; loc may then reach beyond the frame, and the one that is returned
+// does not.
+func salvage(log *seglog.Log, coder *chunk.Coder, kind seglog.Kind, loc seglog.Loc) (g chunk.Salvaged, at seglog.Loc, ok bool) {
+	n := loc.PayloadSize()
+	if kind == 0 {
+		n = min(n, chunk.MaxGroup)
 	}
-	payload := make([]byte, loc.PayloadSize())
+	if kind != 0 && kind != seglog.KindGroup || n <= 0 || n > chunk.MaxGroup {
+		return g, at, false
+	}
+	payload := make([]byte, n)
 	if log.ReadPart(loc, 0, payload) != nil {
-		return g, false
+		return g, at, false
 	}
 	g = coder.Salvage(payload)
-	return g, g.Whole != 0
+	at = loc
+	at.Length -= uint32(loc.PayloadSize() - g.Size)
+	return g, at, g.Whole != 0
 }
 
 // SalvagePlacements is FramePlacements of a damaged frame: it lists the pages that
 // are whole. What a reader takes from such a frame must be found by who builds an
 // index as well.
-func SalvagePlacements(log *seglog.Log, coder *chunk.Coder, loc seglog.Loc) []chunk.Placement {
-	g, ok := salvage(log, coder, loc)
+func SalvagePlacements(log *seglog.Log, coder *chunk.Coder, kind seglog.Kind, loc seglog.Loc) []chunk.Placement {
+	g, at, ok := salvage(log, coder, kind, loc)
 	if !ok {
 		return nil
 	}
@@ -33,7 +41,7 @@ func SalvagePlacements(log *seglog.Log, coder *chunk.Coder, loc seglog.Loc) []ch
 	for i, id := range g.IDs {
 		if g.Has(i) {
 			out = append(out, chunk.Placement{Key: g.Domain.Key(id), Loc: index.Location{
-				Segment: uint64(loc.Segment), Offset: loc.Offset, Length: loc.Length, Slot: uint8(i), Slots: uint8(len(g.IDs)),
+				Segment: uint64(at.Segment), Offset: at.Offset, Length: at.Length, Slot: uint8(i), Slots: uint8(len(g.IDs)),
 			}})
 		}
 	}

@@ -33,16 +33,25 @@ const (
 
 // located is what is known of an ID before its count is.
 type located struct {
-	id   ID
-	loc  Location
-	node bool
+	id       ID
+	loc      Location
+	node     bool
+	salvaged bool
 }
+
+// salvagedBit is set in the segment of what lies in a damaged frame, so that it
+// comes behind all that does not. Segments are numbered from 1 on.
+const salvagedBit = 1 << 63
 
 // The sort key of a location is the ID and what the lowest location is chosen
 // by; the rest is the value.
 func appendLocationKey(dst []byte, l located) []byte {
 	dst = append(dst, l.id[:]...)
-	dst = binary.BigEndian.AppendUint64(dst, l.loc.Segment)
+	segment := l.loc.Segment
+	if l.salvaged {
+		segment |= salvagedBit
+	}
+	dst = binary.BigEndian.AppendUint64(dst, segment)
 	dst = binary.BigEndian.AppendUint32(dst, l.loc.Offset)
 	return append(dst, l.loc.Slot)
 }
@@ -60,6 +69,8 @@ func decodeLocation(b []byte) (l located) {
 	l.id = ID(b)
 	b = b[len(l.id):]
 	l.loc.Segment = binary.BigEndian.Uint64(b)
+	l.salvaged = l.loc.Segment&salvagedBit != 0
+	l.loc.Segment &^= salvagedBit
 	l.loc.Offset = binary.BigEndian.Uint32(b[8:])
 	l.loc.Slot = b[12]
 	l.loc.Length = binary.BigEndian.Uint32(b[13:])

@@ -113,15 +113,24 @@ func (b *Rebuilder) fail(err error) error {
 // AddLocation says where an ID is. Of several locations of one ID the lowest by
 // segment, offset and slot is taken.
 func (b *Rebuilder) AddLocation(id ID, loc Location, node bool) error {
+	return b.addLocation(located{id: id, loc: loc, node: node})
+}
+
+// AddSalvaged is AddLocation of a page that lies in a damaged frame: it is taken where
+// there is no other location.
+func (b *Rebuilder) AddSalvaged(id ID, loc Location) error {
+	return b.addLocation(located{id: id, loc: loc, salvaged: true})
+}
+
+func (b *Rebuilder) addLocation(l located) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
 	if b.err != nil || b.done || b.locations != nil {
 		return b.fail(errPhase)
 	}
-	if err := loc.check(); err != nil {
+	if err := l.loc.check(); err != nil {
 		return b.fail(err)
 	}
-	l := located{id, loc, node}
 	var key [locationSize]byte
 	var value [6]byte
 	return b.fail(b.pairs.add(appendLocationKey(key[:0], l), appendLocationValue(value[:0], l)))

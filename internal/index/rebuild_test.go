@@ -36,7 +36,7 @@ func makeContent(seed uint64, n int) *logContent {
 		node := rng.IntN(5) == 0
 		for range rng.IntN(4) {
 			l := page(1+rng.Uint64N(5), rng.Uint32N(4)*64, uint8(rng.IntN(3)))
-			c.locations = append(c.locations, located{id, l, node})
+			c.locations = append(c.locations, located{id, l, node, false})
 			if best == (Location{}) || l.Before(best) {
 				best = l
 			}

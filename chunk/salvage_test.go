@@ -1,0 +1,86 @@
+package chunk
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"testing"
+)
+
+// Whatever byte of a group is wrong, and with what behind it: what is salvaged is
+// right, and all that a reader of one page would be given is among it.
+func TestSalvage(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(7, 10))
+	ids := make([]ID, GroupPages)
+	pages := make([]byte, GroupPages*PageSize)
+	for b := 0; b < len(pages); b += 8 {
+		binary.LittleEndian.PutUint64(pages[b:], rng.Uint64N(1<<20))
+	}
+	if err := SumPages(ids, pages); err != nil {
+		t.Fatal(err)
+	}
+	for _, codec := range []Codec{CodecRaw, CodecS2, CodecZstd, CodecS2Parts} {
+		var c Coder
+		payload, _, err := c.AppendGroup(nil, codec, ids, pages)
+		if err != nil {
+			t.Fatal(err)
+		}
+		most, least := 0, GroupPages
+		for range 400 {
+			hurt := append(bytes.Clone(payload), make([]byte, rng.IntN(64))...)
+			for range 1 + rng.IntN(2) {
+				hurt[groupHeader+rng.IntN(len(payload)-groupHeader)] ^= 1 << rng.IntN(8)
+			}
+			s := c.Salvage(bytes.Clone(hurt))
+			if s.Size != len(payload) || len(s.IDs) != GroupPages {
+				t.Fatalf("%v: %d bytes of %d, %d pages", codec, s.Size, len(payload), len(s.IDs))
+			}
+			n := 0
+			for slot := range GroupPages {
+				if s.Has(slot) {
+					n++
+					if s.IDs[slot] != ids[slot] || !bytes.Equal(s.Page(slot), pages[slot*PageSize:(slot+1)*PageSize]) {
+						t.Fatalf("%v: slot %d is another page", codec, slot)
+					}
+				}
+				g, err := parseGroup(bytes.Clone(hurt[:len(payload)]))
+				if err != nil {
+					t.Fatal(err)
+				}
+				for p := range g.parts(1 << slot) {
+					stored, err := g.stored(p)
+					if err != nil {
+						continue
+					}
+					if same, _ := g.decodeFor(&c, p, make([]byte, p.raw()), stored, 1<<slot); same != 0 && !s.Has(slot) {
+						t.Fatalf("%v: slot %d is read and not salvaged", codec, slot)
+					}
+				}
+			}
+			most, least = max(most, n), min(least, n)
+		}
+		t.Logf("%v: %d to %d of %d pages are left", codec, least, most, GroupPages)
+		if codec != CodecZstd && most < GroupPages-partPages {
+			t.Errorf("%v: of no damaged group more than %d pages are left", codec, most)
+		}
+	}
+	for n := range groupHeader + 1 {
+		if s := new(Coder).Salvage(make([]byte, n)); s.Whole != 0 {
+			t.Error("something was salvaged of nothing")
+		}
+	}
+	var c Coder
+	for range 2000 {
+		junk := make([]byte, rng.IntN(2000))
+		for i := range junk {
+			junk[i] = byte(rng.Uint32())
+		}
+		if len(junk) > groupHeader {
+			junk[groupVersionAt], junk[groupCodecAt], junk[groupCountAt], junk[groupZeroAt] = 1+junk[0]%2, junk[1]%4, junk[2]%20, 0
+		}
+		if s := c.Salvage(junk); s.Whole != 0 {
+			t.Error("something was salvaged of noise")
+		}
+	}
+}
