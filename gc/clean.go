@@ -217,7 +217,7 @@ func (g *Collector) pointers(ctx context.Context, segment seglog.SegmentID) (poi
 	return p, g.idx.GetSorted(sorted, func(i int, e index.Entry, ok bool) error {
 		switch {
 		case ok && e.Segment == uint64(segment):
-			p.into[slotAt{e.Offset, e.Slot}] = chunk.Key(sorted[i])
+			p.into[slotAt{e.Offset, e.Slot}] = sorted[i]
 		case ok && e.Location == index.Location{} && e.Count > 0:
 			p.found[at[sorted[i]]] = struct{}{}
 		}
