@@ -113,7 +113,8 @@ type Options struct {
 	// segment of their own, beside the commits of others; 0 is 2 MiB.
 	BulkAfter int64
 	// CountStep is how many counts change in one atomic step of the index; 0 is
-	// 65,536. Smaller steps need less memory and more of them.
+	// 65,536, and at most one for each KiB of MemTable. Smaller steps need less memory
+	// and more of them.
 	CountStep int
 	// NoBackground leaves all gc work to calls of GC.
 	NoBackground bool
@@ -169,6 +170,23 @@ func (o *Options) withDefaults() Options {
 	def(&c.RebuildMemory, 64<<20)
 	def(&c.ScrubRate, DefaultScrubRate)
 	return c
+}
+
+// A step of counting takes some 110 bytes of index batch for each count that changes.
+// Pebble keeps a batch of more than half a memtable apart from them, and then what
+// was committed was not always what the next read gave, nor what a flush had made
+// durable (seen with v2.1.7: one run of ten of a test that writes such batches beside
+// readers and flushes, and none of eighty with smaller ones). Steps stay far below
+// that.
+const stepBytes = 1024
+
+// countStep is CountStep, or its default for the memtable.
+func (o *Options) countStep() int {
+	most := int(min(o.MemTable/stepBytes, 64<<10))
+	if o.CountStep == 0 {
+		return most
+	}
+	return min(o.CountStep, most)
 }
 
 // checkPrivate refuses a directory of the operating system that others may

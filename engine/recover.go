@@ -212,9 +212,7 @@ func (e *Engine) catchUp(ctx context.Context) (err error) {
 	if e.counter, err = gc.NewCounter(e.idx, e.store, e.dedup, e.alive, e.o.Logger); err != nil {
 		return err
 	}
-	if e.o.CountStep > 0 {
-		e.counter.SetStep(e.o.CountStep)
-	}
+	e.counter.SetStep(e.o.countStep())
 	if e.recovery.lost > 0 {
 		if err := e.counter.NoteLossy(); err != nil {
 			return err
