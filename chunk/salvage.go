@@ -89,16 +89,28 @@ func sizeOfGroup(payload []byte) (int, bool) {
 	return int(min(size, MaxGroup)), size <= uint64(len(payload))
 }
 
+// SalvageAt is Salvage of the first n bytes of a frame's payload. There is nothing in
+// what can not be read, and in more than a group has.
+func (c *Coder) SalvageAt(log PartReader, loc seglog.Loc, n int) Salvaged {
+	if n <= 0 || n > MaxGroup {
+		return Salvaged{}
+	}
+	payload := make([]byte, n)
+	if log.ReadPart(loc, 0, payload) != nil {
+		return Salvaged{}
+	}
+	return c.Salvage(payload)
+}
+
+// PartReader reads of a frame's payload what is there, verified or not. *seglog.Log is
+// one.
+type PartReader interface {
+	ReadPart(loc seglog.Loc, off int, buf []byte) error
+}
+
 // salvage reads a page from a frame that is damaged, and says whether it is whole.
 func (s *Store) salvage(loc seglog.Loc, slot int, id ID, dst []byte) bool {
-	if n := loc.PayloadSize(); n <= 0 || n > MaxGroup {
-		return false
-	}
-	payload := make([]byte, loc.PayloadSize())
-	if s.log.ReadPart(loc, 0, payload) != nil {
-		return false
-	}
-	g := s.coder.Salvage(payload)
+	g := s.coder.SalvageAt(s.log, loc, loc.PayloadSize())
 	if slot >= len(g.IDs) || !g.Has(slot) || g.IDs[slot] != id || g.Domain != s.domain {
 		return false
 	}

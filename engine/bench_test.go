@@ -252,7 +252,7 @@ func BenchmarkTakeOnePercent(b *testing.B) {
 }
 
 // quiet waits until nothing is left to drop.
-func quiet(b *testing.B, e *engine.Engine) {
+func quiet(b testing.TB, e *engine.Engine) {
 	b.Helper()
 	for !e.Applied() {
 		time.Sleep(200 * time.Microsecond)

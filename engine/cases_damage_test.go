@@ -513,9 +513,7 @@ func TestDamageInAGroupIsThatOfPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	one := must(c.Take(bg, engine.TakeOptions{})).ID
-	for e.Stats().WaitingBatches > 0 {
-		time.Sleep(time.Millisecond)
-	}
+	quiet(t, e)
 	at, ok, err := e.Entry(chunk.Sum(img[:engine.PageSize]))
 	if err != nil || !ok {
 		t.Fatal(ok, err)
@@ -594,9 +592,7 @@ func TestDamageInASecondLentSection(t *testing.T) {
 		clear(w.Bytes())
 		clear(s.Bytes())
 		must(c.Take(bg, engine.TakeOptions{}))
-		for e.Stats().WaitingBatches > 0 {
-			time.Sleep(time.Millisecond)
-		}
+		quiet(t, e)
 		rotOn(t, disk, e, testkit.Content(100+rotten))
 		_, err := c.Load(bg, id, engine.LoadOptions{})
 		var ce *engine.CorruptionError
@@ -639,9 +635,7 @@ func rottenPage(t *testing.T, page int, lent, cached bool, left func(page int) b
 	if lent {
 		lend(t, c, engine.StableMemory, pages*engine.PageSize, 1<<20)
 	}
-	for e.Stats().WaitingBatches > 0 {
-		time.Sleep(time.Millisecond)
-	}
+	quiet(t, e)
 	if cached {
 		imageOf(t, e, id, engine.StableMemory)
 	}
@@ -705,9 +699,7 @@ func TestDamageInTheWayOfARevert(t *testing.T) {
 	}
 	must(c.Take(bg, engine.TakeOptions{}))
 	clear(s.Bytes())
-	for e.Stats().WaitingBatches > 0 {
-		time.Sleep(time.Millisecond)
-	}
+	quiet(t, e)
 	rotOn(t, disk, e, testkit.Content(140))
 	var ce *engine.CorruptionError
 	if err := c.Revert(bg); !errors.As(err, &ce) || ce.Canister != c.ID().String() || ce.Snapshot != "" || ce.Section != "stable-memory" || ce.Page != 40 {
@@ -718,7 +710,7 @@ func TestDamageInTheWayOfARevert(t *testing.T) {
 // A page that lay in a damaged frame and was written again stays where it is whole: an
 // index that is built anew does not take the salvaged copy, which comes first.
 func TestHealedPageIsNotTakenFromADamagedFrame(t *testing.T) {
-	e, o, c, _ := rottenPage(t, 40, false, false, func(int) bool { return true })
+	e, o, _, _ := rottenPage(t, 40, false, false, func(int) bool { return true })
 	old, ok, err := e.Entry(pageID(145))
 	if err != nil || !ok {
 		t.Fatal(ok, err)
@@ -728,13 +720,7 @@ func TestHealedPageIsNotTakenFromADamagedFrame(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
-	for deadline := time.Now().Add(10 * time.Second); ; time.Sleep(time.Millisecond) {
-		if now, _, err := e.Entry(pageID(145)); err != nil || now.Lost {
-			break
-		} else if time.Now().After(deadline) {
-			t.Fatal("the page is not marked lost")
-		}
-	}
+	waitLost(t, e, 145)
 	other := must(e.CreateCanister(bg, drive.Canister(1)))
 	m := must(other.Memory(engine.StableMemory))
 	if err := m.Resize(64 * engine.PageSize); err != nil {
@@ -744,9 +730,7 @@ func TestHealedPageIsNotTakenFromADamagedFrame(t *testing.T) {
 		must(m.WriteAt(testkit.Content(i+100).Bytes(engine.PageSize), int64(i*engine.PageSize)))
 	}
 	must(other.Take(bg, engine.TakeOptions{}))
-	for e.Stats().WaitingBatches > 0 {
-		time.Sleep(time.Millisecond)
-	}
+	quiet(t, e)
 	for _, rebuild := range []bool{false, true} {
 		if err := e.Close(); err != nil {
 			t.Fatal(err)
@@ -758,7 +742,6 @@ func TestHealedPageIsNotTakenFromADamagedFrame(t *testing.T) {
 			t.Errorf("rebuilt %t: the page is at %v, as before it was written again (%t, %v)", rebuild, now.Location, ok, err)
 		}
 	}
-	_ = c
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}

@@ -16,14 +16,10 @@ func salvage(log *seglog.Log, coder *chunk.Coder, kind seglog.Kind, loc seglog.L
 	if kind == 0 {
 		n = min(n, chunk.MaxGroup)
 	}
-	if kind != 0 && kind != seglog.KindGroup || n <= 0 || n > chunk.MaxGroup {
+	if kind != 0 && kind != seglog.KindGroup {
 		return g, at, false
 	}
-	payload := make([]byte, n)
-	if log.ReadPart(loc, 0, payload) != nil {
-		return g, at, false
-	}
-	g = coder.Salvage(payload)
+	g = coder.SalvageAt(log, loc, n)
 	at = loc
 	at.Length -= uint32(loc.PayloadSize() - g.Size)
 	return g, at, g.Whole != 0

@@ -240,8 +240,8 @@ func (m *Memory) collectRunning(d *DirtySet) error {
 // then, or nil where that is not known. A page that equals its copy after it was
 // armed is as it was; one whose copy is nil is taken to differ. One that is not in
 // copies was not reported, so it was as it had been armed, or zeros where it never
-// was. copies is gone through twice. After an error every page is in d. It has nothing to do where collecting does
-// not arm.
+// was. copies is gone through twice. After an error every page is in d. It has
+// nothing to do where collecting does not arm.
 func (m *Memory) Rearm(d *DirtySet, copies iter.Seq2[uint64, []byte]) error {
 	if m.mode != ModeKernel {
 		return nil
