@@ -204,7 +204,7 @@ func TestGCWithoutRoomForTheIndex(t *testing.T) {
 		}
 		before, durable := r.Disk.Used(), r.E.Stats().DurableIndex
 		var met atomic.Bool
-		r.FS.Inject(&testkit.Fault{Kind: testkit.OpWrite, Under: "store/index/pebble", Name: ".sst", Err: syscall.ENOSPC, Met: func() { met.Store(true) }})
+		r.FS.Inject(&testkit.Fault{Kind: testkit.OpWrite, Under: "store/index", Name: ".sst", Err: syscall.ENOSPC, Met: func() { met.Store(true) }})
 		if _, err := r.E.GC(bg, engine.GCOptions{}); err != nil {
 			t.Fatalf("gc without room for the index: %v", err)
 		}

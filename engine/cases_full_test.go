@@ -61,7 +61,7 @@ func TestDisownedIndexOnAFullDisk(t *testing.T) {
 	for _, s := range have[1 : len(have)-1] {
 		do(t, r, remove(0, s.Local))
 	}
-	r.FS.Inject(&testkit.Fault{Kind: testkit.OpWrite, Under: "store/index/pebble", Name: ".sst", Err: syscall.ENOSPC})
+	r.FS.Inject(&testkit.Fault{Kind: testkit.OpWrite, Under: "store/index", Name: ".sst", Err: syscall.ENOSPC})
 	rep, err := r.E.GC(bg, engine.GCOptions{})
 	if err != nil {
 		t.Fatal(err)
@@ -121,7 +121,7 @@ func TestPowerLossWhileDisowning(t *testing.T) {
 			t.Fatal(err)
 		}
 		r.E.SetStep(64)
-		r.FS.Inject(&testkit.Fault{Kind: testkit.OpWrite, Under: "store/index/pebble", Name: ".sst", Err: syscall.ENOSPC})
+		r.FS.Inject(&testkit.Fault{Kind: testkit.OpWrite, Under: "store/index", Name: ".sst", Err: syscall.ENOSPC})
 		r.FS.KillAt(at)
 		_, err := r.E.GC(bg, engine.GCOptions{})
 		dead := r.FS.Dead()
@@ -167,7 +167,7 @@ func TestManyDropsWithoutRoomForTheIndex(t *testing.T) {
 	}
 	_ = r.E.FlushIndex()
 	before := r.Disk.Used()
-	r.FS.Inject(&testkit.Fault{Kind: testkit.OpWrite, Under: "store/index/pebble", Name: ".sst", Err: syscall.ENOSPC})
+	r.FS.Inject(&testkit.Fault{Kind: testkit.OpWrite, Under: "store/index", Name: ".sst", Err: syscall.ENOSPC})
 	_, err = r.E.GC(bg, engine.GCOptions{})
 	if after, untrusted := r.Disk.Used(), r.E.Stats().IndexUntrusted; untrusted != "" || after > before-3<<20 {
 		t.Fatalf("%d bytes used, %d after gc: %v; untrusted %q", before, after, err, untrusted)

@@ -172,12 +172,9 @@ func (o *Options) withDefaults() Options {
 	return c
 }
 
-// A step of counting takes some 110 bytes of index batch for each count that changes.
-// Pebble keeps a batch of more than half a memtable apart from them, and then what
-// was committed was not always what the next read gave, nor what a flush had made
-// durable (seen with v2.1.7: one run of ten of a test that writes such batches beside
-// readers and flushes, and none of eighty with smaller ones). Steps stay far below
-// that.
+// stepBytes is how much memtable there is for each count that changes in one step. An
+// entry takes some 100 bytes in it, and a step is applied whole: so a memtable is a
+// tenth larger than it should be at most.
 const stepBytes = 1024
 
 // countStep is CountStep, or its default for the memtable.

@@ -194,10 +194,9 @@ const pace = 1
 // shorter than what a timer can tell.
 const stint = 2 * time.Millisecond
 
-// lookEvery is how often background work looks at limbo and segments. To find what
-// is in limbo it passes everything that was there since the last flush of the
-// index: every 20 ms that was 15 % of the work of small takes. A look that takes
-// long is followed by lookRest times as much rest from looking.
+// lookEvery is how often background work looks at limbo and segments: every 20 ms
+// was 15 % of the work of small takes. A look that takes long is followed by lookRest
+// times as much rest from looking.
 const (
 	lookEvery = 200 * time.Millisecond
 	lookRest  = 20

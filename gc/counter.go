@@ -19,8 +19,8 @@ import (
 	"github.com/snapstore/snapstore/manifest"
 )
 
-// stepDeltas bounds one atomic step of counting: about 6 MiB of index batch and
-// as much of deltas, well under half of the smallest sensible memtable.
+// stepDeltas bounds one atomic step of counting: about 6 MiB of the index's memory
+// and as much of deltas.
 const stepDeltas = 65_536
 
 // ErrUnderflow: a count would fall below zero. The index is wrong; the next
@@ -284,7 +284,7 @@ func (c *Counter) enterUnmet(out *index.Batch) error {
 			out.PutLimbo(sorted[i])
 		}
 		place(out, &e, p.Loc)
-		out.SetEntry(sorted[i], e)
+		setEntry(out, sorted[i], e, ok)
 		return nil
 	})
 }
@@ -605,6 +605,15 @@ func (c *Counter) setCount(out *index.Batch, id chunk.Key, e index.Entry, ok boo
 		out.PutLimbo(id)
 	}
 	e.Count = uint64(count)
-	out.SetEntry(id, e)
+	setEntry(out, id, e, ok)
 	return nil
+}
+
+// setEntry stores an entry of which GetSorted has just said whether it is there.
+func setEntry(out *index.Batch, id chunk.Key, e index.Entry, ok bool) {
+	if ok {
+		out.SetEntry(id, e)
+	} else {
+		out.AddEntry(id, e)
+	}
 }

@@ -3,8 +3,7 @@ package index
 import (
 	"errors"
 	"fmt"
-
-	"github.com/cockroachdb/pebble/v2"
+	"slices"
 )
 
 // Batch is one step of the applier. Its methods only gather; Commit applies all
@@ -12,20 +11,34 @@ import (
 // goroutine and once.
 type Batch struct {
 	x    *Index
-	b    *pebble.Batch
-	ids  []ID
+	ops  *ops
 	live map[uint64]int64
 	mark *meta
 	err  error
 	// over: see Over.
 	over uint64
-	key  []byte
-	val  []byte
+}
+
+// ops are what a batch does, in the order of its calls. Their memory goes from one
+// batch to another.
+type ops struct {
+	entries []changedEntry
+	limbo   []changedLimbo
+	rest    []changedRest
+}
+
+func (o *ops) reset() {
+	clear(o.rest)
+	o.entries, o.limbo, o.rest = o.entries[:0], o.limbo[:0], o.rest[:0]
 }
 
 // NewBatch returns an empty batch.
 func (x *Index) NewBatch() *Batch {
-	return &Batch{x: x, b: x.db.NewBatch()}
+	o, _ := x.ops.Get().(*ops)
+	if o == nil {
+		o = &ops{}
+	}
+	return &Batch{x: x, ops: o}
 }
 
 // Over lets the batch in where the disk is full and too much waits to be flushed
@@ -43,40 +56,40 @@ func (b *Batch) fail(err error) {
 	}
 }
 
-func (b *Batch) set(err error) {
-	if err != nil {
-		b.fail(err)
-	}
-}
-
 // SetEntry stores an entry, whatever was there before.
-func (b *Batch) SetEntry(id ID, e Entry) {
+func (b *Batch) SetEntry(id ID, e Entry) { b.setEntry(id, e, 0) }
+
+// AddEntry is SetEntry for an ID of which GetSorted said that it has none, and
+// nobody has given it one since. An entry that was added and is deleted before the
+// next flush leaves no trace, so one that was there would show again.
+func (b *Batch) AddEntry(id ID, e Entry) { b.setEntry(id, e, fresh) }
+
+func (b *Batch) setEntry(id ID, e Entry, p presence) {
 	if err := e.check(); err != nil {
 		b.fail(fmt.Errorf("%w for %v", err, id))
 		return
 	}
-	b.ids = append(b.ids, id)
-	b.key = appendEntryKey(b.key[:0], id)
-	b.val = appendEntry(b.val[:0], e)
-	b.set(b.b.Set(b.key, b.val, nil))
+	b.ops.entries = append(b.ops.entries, changedEntry{id, cellOf(e, p)})
 }
 
 // DeleteEntry removes an entry. It is no error if there is none.
 func (b *Batch) DeleteEntry(id ID) {
-	b.key = appendEntryKey(b.key[:0], id)
-	b.set(b.b.Delete(b.key, nil))
+	b.ops.entries = append(b.ops.entries, changedEntry{id, cell{presence: gone}})
 }
 
-// PutLimbo notes that the ID has count zero and waits to be destroyed.
-func (b *Batch) PutLimbo(id ID) {
-	b.key = appendLimboKey(b.key[:0], id)
-	b.set(b.b.Set(b.key, nil, nil))
-}
+// PutLimbo notes that the ID has count zero and waits to be destroyed. It is not in
+// limbo already.
+func (b *Batch) PutLimbo(id ID) { b.ops.limbo = append(b.ops.limbo, changedLimbo{id, fresh}) }
 
 // DeleteLimbo takes the ID out of limbo.
-func (b *Batch) DeleteLimbo(id ID) {
-	b.key = appendLimboKey(b.key[:0], id)
-	b.set(b.b.Delete(b.key, nil))
+func (b *Batch) DeleteLimbo(id ID) { b.ops.limbo = append(b.ops.limbo, changedLimbo{id, gone}) }
+
+func (b *Batch) put(key, bytes []byte) {
+	b.ops.rest = append(b.ops.rest, changedRest{string(key), value{bytes: bytes}})
+}
+
+func (b *Batch) delete(key []byte) {
+	b.ops.rest = append(b.ops.rest, changedRest{string(key), value{gone: true}})
 }
 
 func checkKey(key []byte) error {
@@ -93,9 +106,7 @@ func (b *Batch) PutRecord(key []byte, r Record) {
 		b.fail(err)
 		return
 	}
-	b.key = appendRecordKey(b.key[:0], key)
-	b.val = appendRecord(b.val[:0], r)
-	b.set(b.b.Set(b.key, b.val, nil))
+	b.put(appendRecordKey(nil, key), appendRecord(nil, r))
 }
 
 // PutState stores a small value of the counting layer.
@@ -104,8 +115,7 @@ func (b *Batch) PutState(key, value []byte) {
 		b.fail(err)
 		return
 	}
-	b.key = appendStateKey(b.key[:0], key)
-	b.set(b.b.Set(b.key, value, nil))
+	b.put(appendStateKey(nil, key), slices.Clone(value))
 }
 
 // DeleteState removes a value of the counting layer.
@@ -114,8 +124,7 @@ func (b *Batch) DeleteState(key []byte) {
 		b.fail(err)
 		return
 	}
-	b.key = appendStateKey(b.key[:0], key)
-	b.set(b.b.Delete(b.key, nil))
+	b.delete(appendStateKey(nil, key))
 }
 
 // AddLive changes how many bytes of a segment are pointed at. What is stored is
@@ -142,7 +151,7 @@ func (b *Batch) SetWatermark(seq uint64, hash [32]byte) {
 // flushes fail, the same batch may be committed again later.
 func (b *Batch) Commit() error {
 	x := b.x
-	if b.b == nil {
+	if b.ops == nil {
 		return errors.New("index: batch was committed before")
 	}
 	if err := x.enter(); err != nil {
@@ -167,32 +176,25 @@ func (b *Batch) Commit() error {
 		return err
 	}
 	for segment, bytes := range live {
-		b.key = appendLiveKey(b.key[:0], segment)
-		if bytes == 0 {
-			b.set(b.b.Delete(b.key, nil))
-			continue
+		if key := appendLiveKey(nil, segment); bytes == 0 {
+			b.delete(key)
+		} else {
+			b.put(key, appendLive(nil, bytes))
 		}
-		b.val = appendLive(b.val[:0], bytes)
-		b.set(b.b.Set(b.key, b.val, nil))
 	}
-	b.set(b.b.Set(metaKey(), appendMeta(b.val[:0], m), nil))
-	if b.err != nil {
-		return b.err
-	}
-	x.addToFilters(b.ids)
-	// The memtable takes about this much more than the batch for each key.
-	const perKey = 48
-	size := uint64(b.b.Len()) + perKey*uint64(b.b.Count())
-	err = b.apply()
-	b.b = nil
-	if err != nil {
-		return err
-	}
-	x.storeLive(live)
+	x.addToFilters(b.ops.entries)
+	x.mem.Lock()
+	x.mem.active.apply(b.ops, m)
 	x.applied.Store(&m)
-	x.pending = append(x.pending, unflushed{m.state.serial, size})
-	x.pendingBytes += size
-	x.trimPending(x.durableMeta())
+	full := x.mem.active.bytes >= x.o.MemTableSize
+	x.mem.Unlock()
+	b.ops.reset()
+	x.ops.Put(b.ops)
+	b.ops = nil
+	x.storeLive(live)
+	if full {
+		x.startFlush()
+	}
 	x.maybeRebuildFilter()
 	return nil
 }
@@ -239,15 +241,4 @@ func (x *Index) storeLive(sums map[uint64]int64) {
 			x.live[segment] = sum
 		}
 	}
-}
-
-func (b *Batch) apply() (err error) {
-	defer b.x.trust.caught("commit", &err)
-	if err := b.x.db.Apply(b.b, pebble.NoSync); err != nil {
-		return b.x.trust.judge(err)
-	}
-	if err := b.x.trust.usable(); err != nil {
-		return err
-	}
-	return b.b.Close()
 }

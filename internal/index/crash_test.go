@@ -115,7 +115,7 @@ func crashRun(o Options, c *crashFS, rng *rand.Rand, m, checked *model, depth in
 			return err
 		}
 		if rng.IntN(2) == 0 {
-			for x.db.Metrics().Flush.NumInProgress > 0 {
+			for x.frozen() != nil {
 				runtime.Gosched()
 			}
 		}

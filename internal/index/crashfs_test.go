@@ -69,6 +69,19 @@ func (c *crashFS) crashed() bool {
 	return c.clone != nil
 }
 
+var seedFlag = flag.Uint64("seed", 0, "run random tests with this seed alone")
+
+// seeds calls f with n seeds, or with the one of the flag.
+func seeds(t *testing.T, n int, f func(t *testing.T, seed uint64)) {
+	if *seedFlag != 0 {
+		f(t, *seedFlag)
+		return
+	}
+	for seed := uint64(1); seed <= uint64(n) && !t.Failed(); seed++ {
+		f(t, seed)
+	}
+}
+
 var timesFlag = flag.Int("times", 1, "run random tests this many times as often")
 
 // rounds is how often a random test runs: fewer under -short.

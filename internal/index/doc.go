@@ -10,16 +10,18 @@
 //   - The watermark names the log batch up to which the index is applied. It is
 //     written in every Batch, so whatever state a crash leaves is the state after
 //     some Batch, and says which.
+//   - The memtable is what batches have changed and is in no table yet.
 //   - The filter is a set in memory that has every ID of the index and a few
-//     that it has not. It answers "surely absent" without touching Pebble.
+//     that it has not. It answers "surely absent" without touching either.
 //
 // What holds:
 //
 //   - Nothing here is true by itself. The log is; the index can be deleted at any
 //     time and built again with a [Rebuilder]. So Open repairs nothing: what is
 //     absent, damaged, foreign, too old or too new is a [StaleError].
-//   - Pebble runs without its write-ahead log. Commit makes a Batch visible, not
-//     durable. DurableWatermark says what a crash would leave, at least.
+//   - Pebble runs without its write-ahead log and is given whole tables. Commit makes
+//     a Batch visible, not durable: it goes into the memtable, and a flush writes all
+//     of that in one step. DurableWatermark says what a crash would leave, at least.
 //   - A result counts only while Untrusted is nil, asked after the result came.
 //     Pebble reports some failures on another goroutine than the one that asked.
 //     A page that was found can always be tried: it is checked against its ID.

@@ -64,13 +64,15 @@ func (x *Index) maybeRebuildFilter() {
 }
 
 // addToFilters adds the IDs of a batch before it is applied. commit is held.
-func (x *Index) addToFilters(ids []ID) {
+func (x *Index) addToFilters(entries []changedEntry) {
 	for _, f := range [...]*filter{x.filter.Load(), x.building} {
 		if f == nil {
 			continue
 		}
-		for i := range ids {
-			f.add(&ids[i])
+		for i := range entries {
+			if !entries[i].presence.isGone() {
+				f.add(&entries[i].id)
+			}
 		}
 	}
 }
@@ -86,7 +88,7 @@ func (x *Index) buildFilter(n uint64) error {
 	x.commit.Lock()
 	f := newFilter(x.applied.Load().state.serial, binary.LittleEndian.Uint64(seed[:]), roomFor(n))
 	lower, upper := kindSpan(kindEntry)
-	c, err := x.newCursor(x.db, &pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+	c, err := x.newScan(span{lower, upper})
 	if err == nil {
 		x.building = f
 	}
@@ -114,10 +116,10 @@ func (x *Index) fillFilter(f *filter, c *cursor) error {
 			return ErrClosed
 		default:
 		}
-		id, err := decodeIDKey(kindEntry, c.it.Key())
+		id, err := decodeIDKey(kindEntry, c.kv().key)
 		if err != nil {
 			_ = c.close()
-			return x.undecodable("entry key", c.it.Key(), err)
+			return x.undecodable("entry key", c.kv().key, err)
 		}
 		f.addOld(&id)
 	}
@@ -138,8 +140,7 @@ func (x *Index) estimateEntries() (n uint64, err error) {
 			n += table.Properties.NumEntries
 		}
 	}
-	const perEntry = 100 // of a batch
-	return n + x.unflushedBytes.Load()/perEntry, nil
+	return n + x.unflushed()/entryBytes, nil
 }
 
 // saveFilter writes the filter beside Pebble, for the next Open, unless what is

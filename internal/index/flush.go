@@ -1,108 +1,101 @@
 package index
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"sync"
+	"time"
 
-	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable"
 )
 
-// flushEvents is what Pebble told about its background work.
-type flushEvents struct {
-	retry *retryDelay
+// A flush writes the frozen memtable as tables in a directory of its own, synced,
+// and hands them to Pebble, which takes them in by one record of its MANIFEST: all
+// of the memtable is in tables then, or nothing. What it was for its last batch is
+// among its keys, so tables are always as some batch left the index.
+//
+// One goroutine flushes, for as long as there is something frozen. What fails is
+// tried again, later and later; who waits for a flush learns of the failure.
 
-	mu sync.Mutex
-	// flushed and failed count flushes by how they ended.
-	flushed, failed uint64
-	// failure is the error of the last flush that failed; ended is the same
-	// before Pebble has said that it was a failure.
-	failure, ended error
-	failing        bool // the last flush failed
-	changed        chan struct{}
+// flushes is how flushing goes. Its lock is held for moments.
+type flushes struct {
+	mu      sync.Mutex
+	running bool
+	// begun numbers attempts; failed is the last one that failed, and failure why.
+	// failing: no attempt has succeeded since.
+	begun, failed uint64
+	failure       error
+	failing       bool
+	succeeded     uint64
+	changed       chan struct{} // closed at the next change
+	// again ends the wait for the next attempt.
+	again chan struct{}
 }
 
-func (e *flushEvents) init(retry *retryDelay) {
-	e.retry = retry
-	e.changed = make(chan struct{})
+func (f *flushes) init() {
+	f.changed = make(chan struct{})
+	f.again = make(chan struct{}, 1)
 }
 
-func (e *flushEvents) broadcast() {
-	close(e.changed)
-	e.changed = make(chan struct{})
+func (f *flushes) broadcast() {
+	close(f.changed)
+	f.changed = make(chan struct{})
 }
 
-// flushEnd is called with an error for a failed flush and for one that had
-// nothing to write; only the first is followed by a background error.
-func (e *flushEvents) flushEnd(err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.ended = err
-	if err == nil {
-		e.failing = false
-		e.flushed++
-		e.retry.succeeded()
-		e.broadcast()
-	}
-}
-
-func (e *flushEvents) compactionEnd(err error) {
-	if err == nil {
-		e.retry.succeeded()
-	}
-}
-
-func (e *flushEvents) backgroundError(err error) {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	e.retry.failed()
-	if e.ended != nil && errors.Is(err, e.ended) {
-		e.ended, e.failure, e.failing = nil, err, true
-		e.failed++
-		e.broadcast()
-	}
-}
-
-// flushState is a moment of flushEvents. changed is closed at the next.
+// flushState is a moment of flushes.
 type flushState struct {
-	flushed, failed uint64
-	failure         error
-	failing         bool
-	changed         <-chan struct{}
+	begun, failed, succeeded uint64
+	failure                  error
+	failing                  bool
+	changed                  <-chan struct{}
 }
 
-// again tells whether a flush that began after s has failed: the first failure
-// may be of one that was under way, and what it lacked may be there now.
-func (s flushState) again(now flushState) bool {
-	if isNoSpace(now.failure) {
-		return now.failed >= s.failed+2
+func (f *flushes) state() flushState {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return flushState{f.begun, f.failed, f.succeeded, f.failure, f.failing, f.changed}
+}
+
+// failedSince tells whether an attempt failed that began after s.
+func (s flushState) failedSince(before flushState) bool { return s.failed > before.begun }
+
+func (f *flushes) begin() {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.begun++
+}
+
+// end notes how an attempt ended.
+func (f *flushes) end(err error) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	if f.failing = err != nil; err != nil {
+		f.failed, f.failure = f.begun, err
+	} else {
+		f.succeeded++
 	}
-	return now.failed != s.failed
-}
-
-func (e *flushEvents) state() flushState {
-	e.mu.Lock()
-	defer e.mu.Unlock()
-	return flushState{e.flushed, e.failed, e.failure, e.failing, e.changed}
+	f.broadcast()
 }
 
 // durableMeta is the newest meta found in tables.
 type durableMeta struct {
-	mu      sync.Mutex
-	flushed uint64 // flushEvents.flushed when the tables were read
-	meta    meta
-	// trusted is the last meta read while the index was trusted.
+	mu   sync.Mutex
+	meta meta
+	// trusted is the last one that got there while the index was trusted.
 	trusted meta
+}
+
+func (x *Index) durableMeta() meta {
+	x.durable.mu.Lock()
+	defer x.durable.mu.Unlock()
+	return x.durable.meta
 }
 
 // DurableWatermark returns a watermark that a crash would leave, or an older
 // one; never one that it might not leave. It does not move once the index is
 // untrusted.
 func (x *Index) DurableWatermark() uint64 {
-	if x.enter() == nil {
-		x.durableMeta()
-		x.leave()
-	}
 	x.durable.mu.Lock()
 	defer x.durable.mu.Unlock()
 	return x.durable.trusted.seq
@@ -111,55 +104,13 @@ func (x *Index) DurableWatermark() uint64 {
 // Settled tells whether all that was applied is durable, steps that left the
 // watermark where it was included.
 func (x *Index) Settled() bool {
-	if x.enter() != nil {
-		return false
-	}
-	defer x.leave()
 	applied := x.applied.Load().state.serial
 	return x.durableMeta().state.serial >= applied && x.trust.err() == nil
 }
 
-// durableMeta reads the tables again if there was a flush since the last time.
-func (x *Index) durableMeta() meta {
-	d := &x.durable
-	d.mu.Lock()
-	defer d.mu.Unlock()
-	flushed := x.flushes.state().flushed
-	if flushed == d.flushed {
-		return d.meta
-	}
-	m, err := x.readDurableMeta()
-	if err != nil {
-		return d.meta
-	}
-	d.flushed, d.meta = flushed, m
-	// The trust is asked last: a sync that failed takes it away before Pebble
-	// can say that the flush succeeded.
-	if x.trust.err() == nil {
-		d.trusted = m
-	}
-	return d.meta
-}
-
-func (x *Index) readDurableMeta() (m meta, err error) {
-	defer x.trust.caught("read durable watermark", &err)
-	lower, upper := kindSpan(kindMeta)
-	it, err := x.db.NewIter(&pebble.IterOptions{
-		LowerBound: lower, UpperBound: upper, OnlyReadGuaranteedDurable: true,
-	})
-	if err != nil {
-		return meta{}, x.trust.judge(err)
-	}
-	if !it.First() {
-		return meta{}, x.trust.judge(errors.Join(errors.New("index: no durable watermark"), it.Close()))
-	}
-	m, err = decodeMeta(it.Value())
-	return m, x.trust.judge(errors.Join(err, it.Close()))
-}
-
 // Flush makes all that was applied before it durable. On success
 // DurableWatermark is at least the watermark of before the call. An error means
-// that nothing is promised; Pebble goes on trying in the background.
+// that nothing is promised; the index goes on trying in the background.
 //
 // It writes tables, which are merged into the whole index sooner or later: call
 // it when the log needs the space or before the process ends, never per take.
@@ -171,14 +122,8 @@ func (x *Index) Flush() (err error) {
 	if err := x.trust.err(); err != nil {
 		return err
 	}
-	target := x.applied.Load().state.serial
-	if x.durableMeta().state.serial < target {
-		if err := x.flushTables(); err != nil {
-			return err
-		}
-		if x.durableMeta().state.serial < target {
-			return errors.Join(x.trust.err(), errors.New("index: flush did not reach the watermark"))
-		}
+	if err := x.flushTo(x.applied.Load().state.serial); err != nil {
+		return err
 	}
 	if f := x.filter.Load(); f != nil && f.bytes() <= flushedFilter {
 		if err := x.saveFilter(); err != nil {
@@ -192,26 +137,24 @@ func (x *Index) Flush() (err error) {
 // one costs more to write each time than to build again after a crash.
 const flushedFilter = 4 << 20
 
-// flushTables starts a flush and waits until it is done or has failed.
-func (x *Index) flushTables() (err error) {
-	defer x.trust.caught("flush", &err)
+// flushTo waits until the state with a serial is in tables, or an attempt fails
+// that began after the call: one that was under way may have lacked what is there
+// now.
+func (x *Index) flushTo(serial uint64) error {
 	before := x.flushes.state()
-	done, err := x.db.AsyncFlush()
-	if err != nil {
-		return x.trust.judge(err)
-	}
 	for {
 		now := x.flushes.state()
-		select {
-		case <-done:
+		switch {
+		case x.trust.err() != nil:
 			return x.trust.err()
-		default:
-		}
-		if before.again(now) {
+		case x.durableMeta().state.serial >= serial:
+			return nil
+		case now.failedSince(before):
 			return fmt.Errorf("index: flush: %w", now.failure)
 		}
+		x.startFlush()
+		x.flushAgain()
 		select {
-		case <-done:
 		case <-now.changed:
 		case <-x.trust.lost:
 			return x.trust.err()
@@ -221,13 +164,158 @@ func (x *Index) flushTables() (err error) {
 	}
 }
 
+// flushAgain lets a flush that waits after a failure go on at once.
+func (x *Index) flushAgain() {
+	select {
+	case x.flushes.again <- struct{}{}:
+	default:
+	}
+}
+
+// startFlush freezes what is in memory, unless something is frozen already, and
+// sees to it that it is written. The caller is one that Close waits for.
+func (x *Index) startFlush() {
+	x.mem.freeze()
+	x.flushes.mu.Lock()
+	defer x.flushes.mu.Unlock()
+	if !x.flushes.running && x.frozen() != nil && !x.trust.halted.Load() {
+		x.flushes.running = true
+		x.builder.Go(x.flush)
+	}
+}
+
+func (x *Index) frozen() *memtable {
+	m, _ := x.mem.view(0)
+	return m
+}
+
+const (
+	firstRetryDelay = 5 * time.Millisecond
+	maxRetryDelay   = time.Second
+)
+
+// flush writes what is frozen until nothing is.
+func (x *Index) flush() {
+	for delay := firstRetryDelay; !x.flushed(); {
+		m := x.frozen()
+		x.flushes.begin()
+		err := x.writeFrozen(m)
+		if err == nil {
+			delay = firstRetryDelay
+			x.nowDurable(m.meta)
+			x.mem.thaw()
+			if _, full := x.mem.view(x.o.MemTableSize); full {
+				x.mem.freeze()
+			}
+			x.flushes.end(nil)
+			continue
+		}
+		x.counters.backgroundErrors.Add(1)
+		x.trust.log.Warn("index: flush failed", "error", err)
+		x.flushes.end(x.trust.judge(err))
+		select {
+		case <-time.After(delay):
+		case <-x.flushes.again:
+		case <-x.closing:
+		}
+		delay = min(2*delay, maxRetryDelay)
+	}
+}
+
+// flushed tells the flushing goroutine that it is done: nothing is frozen, or nothing
+// is to be written any more.
+func (x *Index) flushed() bool {
+	x.flushes.mu.Lock()
+	defer x.flushes.mu.Unlock()
+	select {
+	case <-x.closing:
+	default:
+		// Whoever freezes something asks for the lock after that.
+		if x.frozen() != nil && !x.trust.halted.Load() {
+			return false
+		}
+	}
+	x.flushes.running = false
+	x.flushes.broadcast()
+	return true
+}
+
+// nowDurable notes the state of tables that Pebble took in.
+func (x *Index) nowDurable(m meta) {
+	x.durable.mu.Lock()
+	defer x.durable.mu.Unlock()
+	x.durable.meta = m
+	// The trust is asked last: a sync that failed takes it away before Pebble
+	// can say that it took the tables in.
+	if x.trust.err() == nil {
+		x.durable.trusted = m
+	}
+}
+
+// writeFrozen makes a memtable durable as tables, all of it or, with an error,
+// nothing.
+func (x *Index) writeFrozen(m *memtable) (err error) {
+	if err := x.trust.usable(); err != nil {
+		return err
+	}
+	c := &changes{}
+	c.add(m, span{}, nil)
+	c.sort()
+	fs, dir := x.gate, x.o.flushDir()
+	if err := errors.Join(fs.RemoveAll(dir), fs.MkdirAll(dir, 0o700)); err != nil {
+		return err
+	}
+	w := &tableWriter{fs: fs, dir: dir, options: x.tables}
+	if err := errors.Join(w.setAll(c), w.finish()); err != nil {
+		// What it wrote is of no use, and may be all the room there was.
+		return errors.Join(err, fs.RemoveAll(dir))
+	}
+	return x.takeIn(w.paths)
+}
+
+// takeIn hands tables to Pebble.
+func (x *Index) takeIn(paths []string) (err error) {
+	defer x.trust.caught("flush", &err)
+	if err := x.db.Ingest(context.Background(), paths); err != nil {
+		return errors.Join(err, x.gate.RemoveAll(x.o.flushDir()))
+	}
+	x.counters.flushes.Add(1)
+	_ = x.gate.RemoveAll(x.o.flushDir()) // empty now
+	return nil
+}
+
+// setAll writes changes, the deletions too.
+func (t *tableWriter) setAll(c *changes) error {
+	for c.load() {
+		if err := t.setOrDelete(c.key, c.val, c.isGone); err != nil {
+			return err
+		}
+		c.drop()
+	}
+	return nil
+}
+
+// tableOptions is how tables of a flush are written. They go to the highest level.
+func (x *Index) tableOptions() sstable.WriterOptions {
+	p := x.o.pebbleOptions(x.gate, x.listener())
+	p.EnsureDefaults()
+	return p.MakeWriterOptions(0, p.FormatMajorVersion.MaxTableFormat())
+}
+
 func (x *Index) unflushedLimit() uint64 { return maxUnflushed * x.o.MemTableSize }
+
+// unflushed is about how much memory what waits to be flushed takes.
+func (x *Index) unflushed() uint64 {
+	x.mem.RLock()
+	defer x.mem.RUnlock()
+	return x.mem.bytes()
+}
 
 // Full says that the disk has no room for what waits to be flushed, and that
 // half of what may wait does: nil otherwise. Whoever adds to it should not.
 func (x *Index) Full() error {
 	now := x.flushes.state()
-	if now.failing && isNoSpace(now.failure) && x.unflushedBytes.Load() > x.unflushedLimit()/2 {
+	if now.failing && isNoSpace(now.failure) && x.unflushed() > x.unflushedLimit()/2 {
 		return fmt.Errorf("index: flush: %w", now.failure)
 	}
 	return nil
@@ -237,41 +325,36 @@ func (x *Index) Full() error {
 // an error, and does not wait for ever, if flushes fail. commit is held.
 func (x *Index) makeRoom(over uint64) error {
 	limit := x.unflushedLimit()
-	if x.pendingBytes <= limit {
+	if x.unflushed() <= limit {
 		return nil
 	}
 	first := x.flushes.state()
-	if first.failing && isNoSpace(first.failure) && x.pendingBytes <= over*limit {
+	if first.failing && isNoSpace(first.failure) && x.unflushed() <= over*limit {
 		return nil
 	}
 	lost := x.trust.lost
 	if x.trust.err() != nil {
 		lost = nil // known; an untrusted index goes on as long as it can
 	}
-	for asked, room := false, false; ; {
+	x.counters.stalls.Add(1)
+	for room := false; ; {
 		now := x.flushes.state()
-		x.trimPending(x.durableMeta())
+		waiting := x.unflushed()
 		switch {
-		case x.pendingBytes <= limit:
+		case waiting <= limit:
 			return nil
 		case x.trust.halted.Load():
 			return x.trust.err()
-		case first.again(now) && !room && isNoSpace(now.failure) && x.o.MakeRoom != nil && x.o.MakeRoom():
-			// Pebble tries again by itself.
+		case now.failedSince(first) && !room && isNoSpace(now.failure) && x.o.MakeRoom != nil && x.o.MakeRoom():
 			room, first = true, now
 			continue
-		case first.again(now) && isNoSpace(now.failure) && x.pendingBytes <= over*limit:
+		case now.failedSince(first) && isNoSpace(now.failure) && waiting <= over*limit:
 			return nil
-		case first.again(now):
-			return fmt.Errorf("index: %d bytes wait to be flushed: %w", x.pendingBytes, now.failure)
-		case !asked:
-			// What was counted need not have filled a memtable.
-			asked = true
-			x.counters.stalls.Add(1)
-			if err := x.askFlush(); err != nil {
-				return err
-			}
+		case now.failedSince(first):
+			return fmt.Errorf("index: %d bytes wait to be flushed: %w", waiting, now.failure)
 		}
+		x.startFlush()
+		x.flushAgain()
 		select {
 		case <-now.changed:
 		case <-lost:
@@ -280,24 +363,4 @@ func (x *Index) makeRoom(over uint64) error {
 			return ErrClosed
 		}
 	}
-}
-
-func (x *Index) askFlush() (err error) {
-	defer x.trust.caught("flush", &err)
-	_, err = x.db.AsyncFlush()
-	return x.trust.judge(err)
-}
-
-// trimPending forgets the batches that are durable. commit is held.
-func (x *Index) trimPending(durable meta) {
-	n := 0
-	for n < len(x.pending) && x.pending[n].serial <= durable.state.serial {
-		x.pendingBytes -= x.pending[n].bytes
-		n++
-	}
-	x.pending = x.pending[n:]
-	if len(x.pending) == 0 {
-		x.pending = nil
-	}
-	x.unflushedBytes.Store(x.pendingBytes)
 }

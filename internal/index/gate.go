@@ -26,7 +26,7 @@ var errHalted = errors.New("index: halted, nothing is written any more")
 //     the gate halts and reports success, which leaves Pebble whole in memory.
 //   - Once halted, the gate changes nothing any more, so the files stay those of a
 //     crash at that moment, whatever Pebble does.
-//   - Pebble retries a failed flush at once and for ever. The gate delays the
+//   - Pebble retries a failed compaction at once and for ever. The gate delays the
 //     creation of the next table.
 //
 // Pebble also creates a write-ahead log at every Open, which stays empty, is not
@@ -35,7 +35,7 @@ var errHalted = errors.New("index: halted, nothing is written any more")
 type gate struct {
 	vfs.FS
 	trust *trust
-	// retry delays what follows a failed flush or compaction.
+	// retry delays what follows a failed compaction.
 	retry *retryDelay
 	// makeRoom may free some space on a full disk, for what must not fail.
 	makeRoom func() bool
@@ -64,7 +64,7 @@ func (g *gate) Create(name string, category vfs.DiskWriteCategory) (vfs.File, er
 		return nowhere{}, nil
 	case strings.HasPrefix(base, "MANIFEST-"), strings.HasPrefix(base, "marker."):
 		return g.createUnfailing(name, category), nil
-	case strings.HasSuffix(name, ".sst"):
+	case strings.HasSuffix(name, ".sst") && g.PathBase(g.PathDir(name)) == pebbleDir:
 		g.retry.wait()
 	}
 	if err := g.check(); err != nil {
@@ -338,11 +338,6 @@ func (nowhere) SyncTo(int64) (bool, error)             { return false, nil }
 func (nowhere) SyncData() error                        { return nil }
 func (nowhere) Prefetch(int64, int64) error            { return nil }
 func (nowhere) Fd() uintptr                            { return vfs.InvalidFd }
-
-const (
-	firstRetryDelay = 5 * time.Millisecond
-	maxRetryDelay   = time.Second
-)
 
 // retryDelay makes background work that fails again and again wait longer and
 // longer. A delay ends early when the index closes.

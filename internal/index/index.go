@@ -11,6 +11,7 @@ import (
 	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
+	"github.com/cockroachdb/pebble/v2/sstable"
 )
 
 // Index is an open index. Its methods may be called by any number of
@@ -26,15 +27,16 @@ type Index struct {
 	session uint64
 	opened  stateID
 
-	// commit is held while a batch is applied. It guards building, pending and
-	// pendingBytes, and orders what is added to a filter before what is applied.
-	commit       sync.Mutex
-	building     *filter
-	pending      []unflushed
-	pendingBytes uint64
-	applied      atomic.Pointer[meta]
-	// unflushedBytes is pendingBytes for who does not hold commit.
-	unflushedBytes atomic.Uint64
+	// commit is held while a batch is applied. It guards building, and orders what
+	// is added to a filter before what is applied.
+	commit   sync.Mutex
+	building *filter
+	// mem is what was applied and is in no table. It is locked within commit.
+	mem     memory
+	applied atomic.Pointer[meta]
+	tables  sstable.WriterOptions // of a flush
+	// ops and founds are memory of batches and of GetSorted, to be used again.
+	ops, founds sync.Pool
 
 	liveMu sync.Mutex
 	live   map[uint64]int64
@@ -51,8 +53,9 @@ type Index struct {
 	// comparing: a CountComparison is open.
 	comparing atomic.Bool
 
-	flushes flushEvents
+	flushes flushes
 	durable durableMeta
+	retry   *retryDelay
 
 	users    users
 	closing  chan struct{}
@@ -61,11 +64,6 @@ type Index struct {
 	closeErr error
 
 	counters counters
-}
-
-// unflushed is a batch that may not have reached a table.
-type unflushed struct {
-	serial, bytes uint64
 }
 
 // Open opens the index of a store. It creates and repairs nothing: if there is
@@ -112,8 +110,11 @@ func newIndex(o Options, lock io.Closer) *Index {
 	x.trust = newTrust(o.Logger, func(reason string) error {
 		return markUntrusted(o.FS, o.Dir, reason)
 	})
-	x.flushes.init(&retryDelay{closing: x.closing})
-	x.gate = &gate{FS: o.FS, trust: x.trust, retry: x.flushes.retry, makeRoom: o.MakeRoom}
+	x.flushes.init()
+	x.mem.active = newMemtable()
+	x.retry = &retryDelay{closing: x.closing}
+	x.gate = &gate{FS: o.FS, trust: x.trust, retry: x.retry, makeRoom: o.MakeRoom}
+	x.tables = x.tableOptions()
 	x.users.init()
 	return x
 }
@@ -137,6 +138,8 @@ func removeLeftovers(o Options) {
 
 // open does what Open does once the directory is locked.
 func (x *Index) open() error {
+	// What a crash left of a flush. What can not be removed the next one says.
+	_ = x.o.FS.RemoveAll(x.o.flushDir())
 	if err := x.openPebble(); err != nil {
 		return stale("unreadable", err)
 	}
@@ -191,10 +194,13 @@ func (x *Index) listener() *pebble.EventListener {
 			x.counters.backgroundErrors.Add(1)
 			x.trust.log.Warn("index: background work failed", "error", err)
 			_ = x.trust.judge(err)
-			x.flushes.backgroundError(err)
+			x.retry.failed()
 		},
-		FlushEnd:      func(i pebble.FlushInfo) { x.flushes.flushEnd(i.Err) },
-		CompactionEnd: func(i pebble.CompactionInfo) { x.flushes.compactionEnd(i.Err) },
+		CompactionEnd: func(i pebble.CompactionInfo) {
+			if i.Err == nil {
+				x.retry.succeeded()
+			}
+		},
 	}
 }
 

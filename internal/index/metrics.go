@@ -5,7 +5,7 @@ import "sync/atomic"
 type counters struct {
 	gets, filtered, misses   atomic.Uint64
 	backgroundErrors, stalls atomic.Uint64
-	filterBuilds             atomic.Uint64
+	filterBuilds, flushes    atomic.Uint64
 }
 
 // Metrics is a moment of an index. Counters start at Open.
@@ -51,12 +51,12 @@ func (x *Index) Metrics() Metrics {
 		Filtered:         x.counters.filtered.Load(),
 		FalsePositives:   x.counters.misses.Load(),
 		FilterBuilds:     x.counters.filterBuilds.Load(),
-		Flushes:          x.flushes.state().flushed,
+		Flushes:          x.counters.flushes.Load(),
 		BackgroundErrors: x.counters.backgroundErrors.Load(),
 		Stalls:           x.counters.stalls.Load(),
 		Untrusted:        x.trust.err() != nil,
 	}
-	m.Unflushed = x.unflushedBytes.Load()
+	m.Unflushed = x.unflushed()
 	if f := x.filter.Load(); f != nil {
 		m.FilterReady = true
 		m.FilterBytes, m.FilterIDs, m.FilterLayers = f.bytes(), f.added(), len(*f.layers.Load())
@@ -74,9 +74,9 @@ func (x *Index) pebbleMetrics(m *Metrics) (err error) {
 	p := x.db.Metrics()
 	total := p.Total()
 	m.DiskBytes = uint64(total.TablesSize)
-	m.Flushed = total.TableBytesFlushed
+	m.Flushed = total.TableBytesIngested
 	m.Compacted = total.TableBytesCompacted
-	m.MemTableBytes = p.MemTable.Size
+	m.MemTableBytes = x.unflushed()
 	m.CacheHits, m.CacheMisses = p.BlockCache.Hits, p.BlockCache.Misses
 	m.ReadAmplification = p.ReadAmp()
 	return nil

@@ -21,7 +21,7 @@ type model struct {
 }
 
 func newModel(seed uint64, store [16]byte) *model {
-	m := &model{seed: seed, store: store, ids: testIDs(seed, 400)}
+	m := &model{seed: seed, store: store, ids: testIDs(seed, 4000)}
 	m.reset()
 	return m
 }
@@ -64,9 +64,14 @@ func (m *model) step(b *Batch) {
 		switch rng.IntN(8) {
 		case 0, 1, 2, 3:
 			e := Entry{Location: page(1+rng.Uint64N(20), rng.Uint32()&^63, uint8(rng.IntN(16))), Count: rng.Uint64N(9), Node: rng.IntN(5) == 0}
+			_, known := m.keys[string(appendEntryKey(nil, id))]
 			m.keys[string(appendEntryKey(nil, id))] = string(appendEntry(nil, e))
-			if b != nil {
+			switch {
+			case b == nil:
+			case known || n%3 == 0:
 				b.SetEntry(id, e)
+			default:
+				b.AddEntry(id, e)
 			}
 		case 4:
 			delete(m.keys, string(appendEntryKey(nil, id)))
@@ -96,7 +101,7 @@ func (m *model) step(b *Batch) {
 				b.AddLive(segment, delta)
 			}
 		case 7:
-			key, value := fmt.Appendf(nil, "key%d", rng.IntN(50)), make([]byte, rng.IntN(200))
+			key, value := fmt.Appendf(nil, "key%d", rng.IntN(50)), make([]byte, rng.IntN(4000))
 			if rng.IntN(2) == 0 {
 				r := Record{RecordSeq: n, Segment: 1, Offset: 64, Length: 128, Payload: value}
 				m.keys[string(appendRecordKey(nil, key))] = string(appendRecord(nil, r))

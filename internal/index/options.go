@@ -13,9 +13,10 @@ import (
 )
 
 const (
-	// DefaultMemTableSize is how much Pebble gathers in memory before it writes
+	// DefaultMemTableSize is how much gathers in memory before it is written as
 	// tables. Big, because every flush is merged into the whole index sooner or
-	// later: 64 MiB hold what about a hundred large takes change.
+	// later, and what is born and dies between two is never written: 64 MiB hold
+	// what about a hundred large takes change.
 	DefaultMemTableSize = 64 << 20
 
 	// DefaultCacheSize is the block cache.
@@ -37,9 +38,9 @@ type Options struct {
 	Dir string
 	// StoreID must be the one the index was built for.
 	StoreID [16]byte
-	// CacheSize bounds Pebble's block cache, MemTableSize each of its memtables;
-	// 0 is the default. Both together take at most CacheSize and two memtables,
-	// and up to four memtables more while flushes can not keep up.
+	// CacheSize bounds Pebble's block cache, MemTableSize each memtable; 0 is the
+	// default. Both together take about CacheSize and two memtables, and up to four
+	// memtables while flushes can not keep up.
 	CacheSize    int64
 	MemTableSize uint64
 	// Logger may be nil.
@@ -91,6 +92,7 @@ func (o Options) withDefaults() Options {
 func (o Options) tmpDir() string   { return o.Dir + ".tmp" }
 func (o Options) oldDir() string   { return o.Dir + ".old" }
 func (o Options) countDir() string { return o.Dir + ".count" }
+func (o Options) flushDir() string { return o.FS.PathJoin(o.Dir, flushDir) }
 
 // pebbleOptions returns how Pebble is run, by the index and by a rebuild alike.
 func (o Options) pebbleOptions(g *gate, events *pebble.EventListener) *pebble.Options {
@@ -100,17 +102,13 @@ func (o Options) pebbleOptions(g *gate, events *pebble.EventListener) *pebble.Op
 		EventListener:      events,
 		DisableWAL:         true,
 		FormatMajorVersion: pebble.FormatNewest,
-		// Pebble takes its memtables out of the cache: one that fills and one that
-		// is flushed, or no block would stay.
-		CacheSize:    o.CacheSize + 2*int64(o.MemTableSize),
-		MaxOpenFiles: 512,
-		MemTableSize: o.MemTableSize,
-		// Pebble would block a commit without a way out when a flush fails for
-		// good. The index holds back commits itself, before Pebble would.
-		MemTableStopWritesThreshold: 1 << 20,
-		L0StopWritesThreshold:       1 << 20,
-		LBaseMaxBytes:               int64(max(o.MemTableSize, 1<<20)),
-		BytesPerSync:                1 << 20,
+		CacheSize:          o.CacheSize,
+		MaxOpenFiles:       512,
+		// Its own memtable stays empty: see memtable.
+		MemTableSize:          minMemTableSize,
+		L0StopWritesThreshold: 1 << 20,
+		LBaseMaxBytes:         int64(max(o.MemTableSize, 1<<20)),
+		BytesPerSync:          1 << 20,
 	}
 	for i := range p.Levels {
 		l := &p.Levels[i]

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"iter"
 	"maps"
+	"slices"
 
 	"github.com/cockroachdb/pebble/v2"
 )
@@ -42,12 +43,24 @@ func (x *Index) Get(id ID) (Entry, bool, error) {
 	return x.GetUnfiltered(id)
 }
 
-// GetUnfiltered returns the entry of an ID as Pebble has it.
+// GetUnfiltered returns the entry of an ID without asking the filter.
 func (x *Index) GetUnfiltered(id ID) (e Entry, ok bool, err error) {
 	if err := x.enter(); err != nil {
 		return Entry{}, false, err
 	}
 	defer x.leave()
+	x.mem.RLock()
+	c, known := x.mem.entry(&id)
+	x.mem.RUnlock()
+	if known {
+		if c.presence.isGone() {
+			x.counters.misses.Add(1)
+			return Entry{}, false, nil
+		}
+		return c.entry(), true, nil
+	}
+	// It was not in memory, so what tables have is the newest, or was when memory
+	// was asked.
 	defer x.trust.caught("get", &err)
 	var buf [idKeySize]byte
 	v, closer, err := x.db.Get(appendEntryKey(buf[:0], id))
@@ -81,23 +94,37 @@ func (x *Index) GetSorted(ids []ID, fn func(i int, e Entry, ok bool) error) (err
 		return err
 	}
 	defer x.leave()
-	lower, upper := kindSpan(kindEntry)
-	c, err := x.newCursor(x.db, &pebble.IterOptions{LowerBound: lower, UpperBound: upper, UseL6Filters: true})
+	room, _ := x.founds.Get().(*[]foundCell)
+	if room == nil {
+		room = new([]foundCell)
+	}
+	defer x.founds.Put(room)
+	found, c, err := x.lookUp(ids, (*room)[:0])
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, c.close()) }()
+	*room = found
+	if c != nil {
+		defer func() { err = errors.Join(err, c.close()) }()
+	}
 	var key []byte
 	for i := range ids {
-		key = appendEntryKey(key[:0], ids[i])
 		var e Entry
-		ok := c.find(key)
+		ok := found[i].known && !found[i].presence.isGone()
 		switch {
-		case c.err != nil:
-			return nil // close returns it
 		case ok:
-			if e, err = decodeEntry(c.kv().value); err != nil {
-				return x.undecodable("entry", ids[i][:], err)
+			e = found[i].entry()
+		case found[i].known:
+		default:
+			key = appendEntryKey(key[:0], ids[i])
+			ok = c.find(key)
+			if c.err != nil {
+				return nil // close returns it
+			}
+			if ok {
+				if e, err = decodeEntry(c.kv().value); err != nil {
+					return x.undecodable("entry", ids[i][:], err)
+				}
 			}
 		}
 		if err := fn(i, e, ok); err != nil {
@@ -105,6 +132,30 @@ func (x *Index) GetSorted(ids []ID, fn func(i int, e Entry, ok bool) error) (err
 		}
 	}
 	return nil
+}
+
+type foundCell struct {
+	cell
+	known bool
+}
+
+// lookUp sets found to what memory knows of ids, and returns a cursor over the tables
+// of the same state if it does not know all of them.
+func (x *Index) lookUp(ids []ID, room []foundCell) (found []foundCell, c *cursor, err error) {
+	found = slices.Grow(room, len(ids))[:len(ids)]
+	all := true
+	x.mem.RLock()
+	defer x.mem.RUnlock()
+	for i := range ids {
+		found[i].cell, found[i].known = x.mem.entry(&ids[i])
+		all = all && found[i].known
+	}
+	if all {
+		return found, nil, nil
+	}
+	lower, upper := kindSpan(kindEntry)
+	c, err = x.newCursor(x.db, &pebble.IterOptions{LowerBound: lower, UpperBound: upper, UseL6Filters: true})
+	return found, c, err
 }
 
 // scan yields the keys from lower up to upper, as of its start. The slices are
@@ -117,7 +168,7 @@ func (x *Index) scan(lower, upper []byte) iter.Seq2[keyValue, error] {
 		}
 		defer x.leave()
 		stopped := false
-		err := x.scanInto(x.db, lower, upper, func(kv keyValue) bool {
+		err := x.scanInto(span{lower, upper}, func(kv keyValue) bool {
 			stopped = !yield(kv, nil)
 			return !stopped
 		})
@@ -127,12 +178,10 @@ func (x *Index) scan(lower, upper []byte) iter.Seq2[keyValue, error] {
 	}
 }
 
-type keyValue struct{ key, value []byte }
-
-// scanInto calls yield for the keys of r from lower up to upper until it
-// returns false. A panic of yield is not caught.
-func (x *Index) scanInto(r pebble.Reader, lower, upper []byte, yield func(keyValue) bool) (err error) {
-	c, err := x.newCursor(r, &pebble.IterOptions{LowerBound: lower, UpperBound: upper})
+// scanInto calls yield for the keys within until it returns false. A panic of yield
+// is not caught.
+func (x *Index) scanInto(in span, yield func(keyValue) bool) (err error) {
+	c, err := x.newScan(in)
 	if err != nil {
 		return err
 	}
@@ -148,64 +197,6 @@ func (x *Index) scanInto(r pebble.Reader, lower, upper []byte, yield func(keyVal
 		}
 	}
 	return nil
-}
-
-// cursor is a Pebble iterator whose panics are errors. Callbacks run outside of
-// it, so that their panics stay theirs.
-type cursor struct {
-	x       *Index
-	it      *pebble.Iterator
-	started bool
-	err     error
-}
-
-func (x *Index) newCursor(r pebble.Reader, o *pebble.IterOptions) (c *cursor, err error) {
-	defer x.trust.caught("scan", &err)
-	it, err := r.NewIter(o)
-	if err != nil {
-		return nil, x.trust.judge(err)
-	}
-	return &cursor{x: x, it: it}, nil
-}
-
-func (c *cursor) next() bool {
-	return c.move(func() bool {
-		if c.started {
-			return c.it.Next()
-		}
-		c.started = true
-		return c.it.First()
-	})
-}
-
-// find moves to exactly key.
-func (c *cursor) find(key []byte) bool {
-	return c.move(func() bool { return c.it.SeekPrefixGE(key) })
-}
-
-func (c *cursor) move(step func() bool) (ok bool) {
-	defer c.x.trust.caught("scan", &c.err)
-	if c.err != nil {
-		return false
-	}
-	if ok = step(); !ok {
-		c.err = c.x.trust.judge(c.it.Error())
-	}
-	return ok
-}
-
-func (c *cursor) kv() keyValue { return keyValue{c.it.Key(), c.it.Value()} }
-
-// close returns what ended the cursor, if it was not the end.
-func (c *cursor) close() (err error) {
-	if c.x.trust.broken.Load() {
-		return c.err
-	}
-	defer c.x.trust.caught("scan", &err)
-	if err := c.it.Close(); c.err == nil {
-		return c.x.trust.judge(err)
-	}
-	return c.err
 }
 
 // Entries yields all entries in the order of their IDs, as of its start. The
@@ -263,6 +254,9 @@ func (x *Index) value(key []byte) (v []byte, ok bool, err error) {
 		return nil, false, err
 	}
 	defer x.leave()
+	if v, known := x.mem.value(key); known {
+		return append([]byte{}, v.bytes...), !v.gone, nil
+	}
 	defer x.trust.caught("get", &err)
 	b, closer, err := x.db.Get(key)
 	if errors.Is(err, pebble.ErrNotFound) {
@@ -312,29 +306,49 @@ func (x *Index) State(prefix []byte) iter.Seq2[KeyedState, error] {
 
 // Limbo returns up to limit IDs in limbo that follow after, in their order. The
 // zero ID starts at the beginning.
-func (x *Index) Limbo(after ID, limit int) ([]ID, error) {
-	_, upper := kindSpan(kindLimbo)
+func (x *Index) Limbo(after ID, limit int) (ids []ID, err error) {
 	lower := append(appendLimboKey(nil, after), 0)
 	if after == (ID{}) {
 		lower = appendLimboKey(nil, after)
 	}
-	var ids []ID
-	if limit <= 0 {
-		return nil, nil
+	for limit > 0 {
+		upper, last := x.limboStride(lower, limit)
+		for kv, err := range x.scan(lower, upper) {
+			if err != nil {
+				return nil, err
+			}
+			id, err := decodeIDKey(kindLimbo, kv.key)
+			if err != nil {
+				return nil, x.undecodable("limbo key", kv.key, err)
+			}
+			if ids = append(ids, id); len(ids) == limit {
+				return ids, nil
+			}
+		}
+		if last {
+			return ids, nil
+		}
+		lower = upper
 	}
-	for kv, err := range x.scan(lower, upper) {
-		if err != nil {
-			return nil, err
+	return nil, nil
+}
+
+// limboStride says up to which key limbo has about so many IDs in memory: what a scan
+// copies and sorts of them. last: that is all of it.
+func (x *Index) limboStride(lower []byte, want int) (upper []byte, last bool) {
+	x.mem.RLock()
+	defer x.mem.RUnlock()
+	n := 0
+	for part := (span{lower: lower}).firstPart(kindLimbo); part < 255; part++ {
+		if n += len(x.mem.active.limbo[part]); x.mem.frozen != nil {
+			n += len(x.mem.frozen.limbo[part])
 		}
-		id, err := decodeIDKey(kindLimbo, kv.key)
-		if err != nil {
-			return nil, x.undecodable("limbo key", kv.key, err)
-		}
-		if ids = append(ids, id); len(ids) == limit {
-			break
+		if n >= want {
+			return appendLimboKey(nil, ID{byte(part + 1)}), false
 		}
 	}
-	return ids, nil
+	_, upper = kindSpan(kindLimbo)
+	return upper, true
 }
 
 // Live returns how many bytes of each segment entries point at. Segments with

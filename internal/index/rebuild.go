@@ -460,20 +460,26 @@ type tableWriter struct {
 
 const rebuiltTable = 32 << 20
 
-func (t *tableWriter) set(key, value []byte) error {
+func (t *tableWriter) set(key, value []byte) error { return t.setOrDelete(key, value, false) }
+
+// setOrDelete writes a key with its value, or that it is deleted.
+func (t *tableWriter) setOrDelete(key, value []byte, gone bool) error {
 	if t.w != nil && t.w.Raw().EstimatedSize() >= rebuiltTable {
 		if err := t.finish(); err != nil {
 			return err
 		}
 	}
 	if t.w == nil {
-		path := t.fs.PathJoin(t.dir, fmt.Sprintf("table-%06d", len(t.paths)))
+		path := t.fs.PathJoin(t.dir, fmt.Sprintf("table-%06d.sst", len(t.paths)))
 		f, err := t.fs.Create(path, vfs.WriteCategoryUnspecified)
 		if err != nil {
 			return err
 		}
 		t.paths = append(t.paths, path)
 		t.w = sstable.NewWriter(objstorageprovider.NewFileWritable(f), t.options)
+	}
+	if gone {
+		return t.w.Delete(key)
 	}
 	return t.w.Set(key, value)
 }

@@ -35,6 +35,7 @@ type CountComparison struct {
 	x        *Index
 	r        RebuildOptions
 	snapshot *pebble.Snapshot
+	mem      *changes // over the snapshot
 	at       meta
 
 	mu     sync.Mutex
@@ -79,6 +80,10 @@ func (c *CountComparison) fix() (err error) {
 	defer c.x.commit.Unlock()
 	defer c.x.trust.caught("snapshot", &err)
 	c.at = *c.x.applied.Load()
+	lower, upper := kindSpan(kindEntry)
+	c.x.mem.RLock()
+	defer c.x.mem.RUnlock()
+	c.mem = c.x.mem.changes(span{lower, upper})
 	c.snapshot = c.x.db.NewSnapshot()
 	return nil
 }
@@ -134,6 +139,8 @@ func (c *CountComparison) compare(ctx context.Context, yield func(CountMismatch)
 		return err
 	}
 	defer func() { err = errors.Join(err, stored.close()) }()
+	c.mem.sort()
+	stored.mem, c.mem = c.mem, nil
 
 	var e KeyedEntry
 	haveStored, haveCounted := false, false

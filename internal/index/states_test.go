@@ -202,9 +202,7 @@ func TestConcurrentUseAndClose(t *testing.T) {
 	o := testOptions(t, vfs.NewMem())
 	o.MemTableSize = minMemTableSize
 	x := create(t, o)
-	// Batches of less than half a memtable, as those of the layers above: Pebble keeps
-	// larger ones apart, and reads beside them were not always of the last one.
-	ids := testIDs(1, 500)
+	ids := testIDs(1, 2000)
 	sortIDs(ids)
 	var applied atomic.Int64
 	var wg sync.WaitGroup

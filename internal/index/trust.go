@@ -51,6 +51,7 @@ func stale(reason string, err error) error { return &StaleError{Reason: reason, 
 // file be removed.
 const (
 	pebbleDir     = "pebble"
+	flushDir      = "flush"
 	trustedFile   = "TRUSTED"
 	untrustedFile = "UNTRUSTED"
 	lockFile      = "LOCK"
