@@ -195,15 +195,23 @@ func (in *ingest) turn(ctx context.Context) error {
 }
 
 // hash starts to hash the pages of a window on all workers, and to look at what the
-// base has there.
+// base has there. What is no more than a group is done at once: with many small takes
+// it took longer until another goroutine had its turn.
 func (in *ingest) hash(wi *window) {
 	n := max(wi.n, len(wi.held))
 	wi.ids = slices.Grow(wi.ids[:0], n)[:n]
 	wi.was, wi.err = append(wi.was[:0], make([]ID, len(wi.index))...), nil
+	sets := (n + GroupPages - 1) / GroupPages
+	if sets <= 1 {
+		in.hashSet(wi, 0, n)
+		if in.base != nil {
+			wi.err = in.base(wi.index, wi.was)
+		}
+		return
+	}
 	if in.base != nil {
 		wi.done.Go(func() { wi.err = in.base(wi.index, wi.was) })
 	}
-	sets := (n + GroupPages - 1) / GroupPages
 	var next atomic.Int64
 	for range min(in.w.o.Workers, sets) {
 		wi.done.Go(func() {
@@ -212,16 +220,24 @@ func (in *ingest) hash(wi *window) {
 				if k >= sets {
 					return
 				}
-				first, end := k*GroupPages, min((k+1)*GroupPages, n)
-				ids := wi.ids[first:end]
-				// Lengths agree.
-				if wi.isHeld {
-					_ = sumEach(ids, wi.held[first:end])
-				} else {
-					_ = SumPages(ids, wi.slabs[k][:len(ids)*PageSize])
-				}
+				in.hashSet(wi, k, n)
 			}
 		})
+	}
+}
+
+// hashSet hashes the k-th GroupPages of the n pages of a window.
+func (in *ingest) hashSet(wi *window, k, n int) {
+	first, end := k*GroupPages, min((k+1)*GroupPages, n)
+	if first == end {
+		return
+	}
+	ids := wi.ids[first:end]
+	// Lengths agree.
+	if wi.isHeld {
+		_ = sumEach(ids, wi.held[first:end])
+	} else {
+		_ = SumPages(ids, wi.slabs[k][:len(ids)*PageSize])
 	}
 }
 

@@ -59,11 +59,25 @@ func (w *Writer) submit(j *job, st *IngestStats) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	c.pending = append(c.pending, j)
-	if c.running < w.o.Workers {
+	// One alone is left to who collects it: a small take would wait for a goroutine
+	// longer than it compresses.
+	if c.running < w.o.Workers && len(c.pending) > 1 {
 		c.running++
 		go w.work()
 	}
 	return nil
+}
+
+// take gives j to the caller, if nobody has begun it.
+func (c *compressors) take(j *job) bool {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if len(c.pending) == 0 || c.pending[0] != j {
+		return false
+	}
+	c.pending[0] = nil
+	c.pending = c.pending[1:]
+	return true
 }
 
 // next gives the oldest job that nobody has begun, nil where there is none and the
@@ -94,27 +108,36 @@ func (c *compressors) drop() int {
 // writer, and who hashes, would find all cores taken.
 func (w *Writer) work() {
 	for j := w.compress.next(); j != nil; j = w.compress.next() {
-		if j.held != nil {
-			j.raw = w.s.raws.get()
-			for i, p := range j.held {
-				copy(j.raw[i*PageSize:], p[:])
-			}
-			j.held = nil
-		}
-		j.payload = w.s.frames.get()
-		j.out, _, j.err = w.s.coder.AppendGroupIn(j.payload[:0], j.domain, j.codec, j.ids, j.raw[:len(j.ids)*PageSize])
-		w.s.raws.put(j.raw)
-		j.raw = nil
-		close(j.done)
+		w.do(j)
 		runtime.Gosched()
 	}
 }
 
-// collect waits for the oldest job and appends what it made.
+// do compresses a group.
+func (w *Writer) do(j *job) {
+	if j.held != nil {
+		j.raw = w.s.raws.get()
+		for i, p := range j.held {
+			copy(j.raw[i*PageSize:], p[:])
+		}
+		j.held = nil
+	}
+	j.payload = w.s.frames.get()
+	j.out, _, j.err = w.s.coder.AppendGroupIn(j.payload[:0], j.domain, j.codec, j.ids, j.raw[:len(j.ids)*PageSize])
+	w.s.raws.put(j.raw)
+	j.raw = nil
+	close(j.done)
+}
+
+// collect waits for the oldest job, or does it where nobody has begun it, and appends
+// what it made.
 func (w *Writer) collect(st *IngestStats) error {
 	j := w.jobs[0]
 	w.jobs[0] = nil
 	w.jobs = w.jobs[1:]
+	if w.compress.take(j) {
+		w.do(j)
+	}
 	<-j.done
 	defer w.release(j)
 	if w.err == nil && j.err != nil {
