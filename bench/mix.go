@@ -550,7 +550,8 @@ func newest(s *store, n int) (id engine.SnapshotID, err error) {
 }
 
 // memory takes the whole image once more and looks at what of the heap is alive
-// meanwhile. It has a take of its own, since looking takes time.
+// meanwhile, without what was configured to be kept: decoded pages and nodes, and the
+// index's memtables. It has a take of its own, since looking takes time.
 func (m *mix) memory(ctx context.Context) (err error) {
 	s, err := m.newStore(nil)
 	if err != nil {
@@ -568,7 +569,8 @@ func (m *mix) memory(ctx context.Context) (err error) {
 	debug.FreeOSMemory() // which also gives back what was resident before
 	var st runtime.MemStats
 	runtime.ReadMemStats(&st)
-	before, resident := st.HeapAlloc, kib("VmRSS")
+	was := s.e.Stats()
+	before, resident := st.HeapAlloc-uint64(was.CacheBytes+was.MemTableBytes), kib("VmRSS")
 	reset := resetPeak()
 	var peak atomic.Uint64
 	done, ended := make(chan struct{}), make(chan struct{})
@@ -578,7 +580,9 @@ func (m *mix) memory(ctx context.Context) (err error) {
 			runtime.GC() // what is garbage is not needed
 			var st runtime.MemStats
 			runtime.ReadMemStats(&st)
-			peak.Store(max(peak.Load(), st.HeapAlloc))
+			now := s.e.Stats()
+			caches := uint64(now.CacheBytes + now.MemTableBytes)
+			peak.Store(max(peak.Load(), st.HeapAlloc-min(st.HeapAlloc, caches)))
 			select {
 			case <-done:
 				return

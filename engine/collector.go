@@ -38,6 +38,8 @@ func metrics() []metric {
 		gauge("live_lent_bytes", "Memory of sections that are lent and held whole.", func(s Stats) float64 { return float64(s.LentBytes) }),
 		gauge("log_bytes", "Size of the log.", func(s Stats) float64 { return float64(s.LogBytes) }),
 		gauge("live_bytes", "Bytes of the log that something names.", func(s Stats) float64 { return float64(s.LiveBytes) }),
+		gauge("cache_bytes", "Memory of decoded pages and nodes.", func(s Stats) float64 { return float64(s.CacheBytes) }),
+		gauge("memtable_bytes", "Memory of what is not yet written of the index.", func(s Stats) float64 { return float64(s.MemTableBytes) }),
 		gauge("index_bytes", "Size of the index on disk.", func(s Stats) float64 { return float64(s.IndexBytes) }),
 		gauge("segments", "Segments of the log.", func(s Stats) float64 { return float64(s.Segments) }),
 		gauge("gc_debt_bytes", "Garbage that cleaning could give back now.", func(s Stats) float64 { return float64(s.DebtBytes) }),

@@ -41,6 +41,10 @@ type Stats struct {
 	DebtBytes    int64 `json:"debt_bytes"` // garbage that cleaning could give back now
 	Segments     int   `json:"segments"`
 	IndexBytes   int64 `json:"index_bytes"`
+	// CacheBytes is what decoded pages and nodes take in memory, MemTableBytes what of
+	// the index is not written yet: see Options.
+	CacheBytes    int64 `json:"cache_bytes"`
+	MemTableBytes int64 `json:"memtable_bytes"`
 
 	PendingDrops   int    `json:"pending_drops"`
 	HeldDrops      int    `json:"held_drops"`
@@ -126,7 +130,9 @@ func (e *Engine) Stats() Stats {
 	s.LogDamage, s.Quarantined, s.Syncs = l.DamageCount, l.QuarantinedBytes, l.Syncs
 	s.SyncingSeconds, s.SlowestSyncSeconds = l.Syncing.Seconds(), l.SlowestSync.Seconds()
 	s.BytesWritten = l.CommitBytes + l.BulkBytes + l.MovedBytes
-	s.IndexBytes = int64(e.idx.Metrics().DiskBytes)
+	im, cm := e.idx.Metrics(), e.store.Stats()
+	s.IndexBytes, s.MemTableBytes = int64(im.DiskBytes), int64(im.MemTableBytes)
+	s.CacheBytes = cm.PageCacheBytes + cm.NodeCacheBytes
 	s.DurableIndex = e.idx.DurableWatermark()
 	if err := e.idx.Untrusted(); err != nil {
 		s.IndexUntrusted = err.Error()

@@ -143,7 +143,7 @@ func golden(ts *testscript.TestScript, neg bool, args []string) {
 
 // volatile are the keys whose values differ from run to run: times, what hangs
 // on them, and what hangs on how far gc came in the background.
-var volatile = regexp.MustCompile(`^(taken_at|.*_seconds|root|.*sequence|store_id|last_hash|generation|epoch|.*log_bytes|live_bytes|garbage_bytes|debt_bytes|index_bytes|reclaimable_bytes|bytes_reclaimed|bytes_written|segments_dropped|segments_cleaned|chunks_destroyed|versions_dropped|pending_drops|pending_versions|shared|new|raw_bytes|stored_bytes|replayed_batches|syncs|segment|file|offset|length|waiting_batches|segments|limbo|count_changes|births|deaths|reason|go|platform|version|commit|modified|pages_per_second)$`)
+var volatile = regexp.MustCompile(`^(taken_at|.*_seconds|root|.*sequence|store_id|last_hash|generation|epoch|.*log_bytes|live_bytes|garbage_bytes|debt_bytes|index_bytes|cache_bytes|memtable_bytes|reclaimable_bytes|bytes_reclaimed|bytes_written|segments_dropped|segments_cleaned|chunks_destroyed|versions_dropped|pending_drops|pending_versions|shared|new|raw_bytes|stored_bytes|replayed_batches|syncs|segment|file|offset|length|waiting_batches|segments|limbo|count_changes|births|deaths|reason|go|platform|version|commit|modified|pages_per_second)$`)
 
 // steady makes equal what differs from run to run, and keeps its type.
 func steady(v any, work string) any {
