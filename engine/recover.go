@@ -12,6 +12,8 @@ import (
 	"syscall"
 	"time"
 
+	"golang.org/x/sync/errgroup"
+
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/gc"
 	"github.com/snapstore/snapstore/internal/index"
@@ -511,11 +513,15 @@ func (e *Engine) rebuildOnce(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	if err := rb.FinishLocations(); err != nil {
+	// Every frame was read: of the batches only the records are wanted.
+	var newest map[string]index.Record
+	var both errgroup.Group
+	both.Go(rb.FinishLocations)
+	both.Go(func() (err error) {
+		newest, err = e.newestRecords(ctx, seq)
 		return err
-	}
-	newest, err := e.newestRecords(ctx, seq)
-	if err != nil {
+	})
+	if err := both.Wait(); err != nil {
 		return err
 	}
 	if err := e.checkLoss(); err != nil {
@@ -612,7 +618,7 @@ func (e *Engine) newestRecords(ctx context.Context, upTo seglog.Sequence) (map[s
 			newest[key] = r
 		}
 	}
-	err := e.log.Replay(ctx, 0, func(in *seglog.Batch) error {
+	err := e.log.Records(ctx, func(in *seglog.Batch) error {
 		if in.Seq > upTo {
 			return nil
 		}

@@ -265,7 +265,7 @@ func (x *Index) writeFrozen(m *memtable) (err error) {
 	if err := errors.Join(fs.RemoveAll(dir), fs.MkdirAll(dir, 0o700)); err != nil {
 		return err
 	}
-	w := &tableWriter{fs: fs, dir: dir, options: x.tables}
+	w := &tableWriter{fs: fs, dir: dir, name: "table", options: x.tables}
 	if err := errors.Join(w.setAll(c), w.finish()); err != nil {
 		// What it wrote is of no use, and may be all the room there was.
 		return errors.Join(err, fs.RemoveAll(dir))

@@ -5,15 +5,95 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"sort"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cespare/xxhash/v2"
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
-// locationFile is what AddLocation gathered, one location for each ID, sorted by
-// ID in blocks of fixed size, each with a checksum. The first eight bytes of
+// locations is what AddLocation gathered, one location for each ID.
+type locations interface {
+	// lookup may be called by any number of goroutines.
+	lookup(id ID) (located, bool, error)
+	// count adds to the count of an ID, or returns false where it keeps none. Any
+	// number of goroutines may call it.
+	count(id ID, n int64) bool
+	// walk gives all in order, with their counts: 0 where none are kept.
+	walk() func() (l located, n int64, more bool, err error)
+	len() uint64
+	close() error
+}
+
+// locationTable is locations in memory, for as many as a sorter has room for. It
+// keeps the counts as well.
+type locationTable struct {
+	arena  arena
+	items  []item // in order, one of each ID
+	counts []atomic.Int64
+}
+
+// newLocationTable takes over what a sorter has in memory, sorted. The first of each
+// ID is the lowest and wins.
+func newLocationTable(s *sorter) *locationTable {
+	s.sort()
+	t := &locationTable{arena: s.arena}
+	t.items = slices.CompactFunc(s.items, func(a, b item) bool {
+		return a.prefix == b.prefix && t.id(a) == t.id(b)
+	})
+	t.counts = make([]atomic.Int64, len(t.items))
+	s.items, s.arena = nil, arena{}
+	return t
+}
+
+func (t *locationTable) pair(it item) []byte { return t.arena.from(it.at)[pairOverhead:] }
+func (t *locationTable) id(it item) ID       { return ID(t.pair(it)) }
+
+func (t *locationTable) find(id ID) (int, bool) {
+	p := prefixOf(id[:])
+	i := sort.Search(len(t.items), func(i int) bool {
+		it := t.items[i]
+		if it.prefix != p {
+			return it.prefix > p
+		}
+		return !less(t.id(it), id)
+	})
+	return i, i < len(t.items) && t.items[i].prefix == p && t.id(t.items[i]) == id
+}
+
+func (t *locationTable) lookup(id ID) (located, bool, error) {
+	i, ok := t.find(id)
+	if !ok {
+		return located{}, false, nil
+	}
+	return decodeLocation(t.pair(t.items[i])), true, nil
+}
+
+func (t *locationTable) count(id ID, n int64) bool {
+	i, ok := t.find(id)
+	if ok {
+		t.counts[i].Add(n)
+	}
+	return ok
+}
+
+func (t *locationTable) walk() func() (located, int64, bool, error) {
+	i := -1
+	return func() (located, int64, bool, error) {
+		if i++; i >= len(t.items) {
+			return located{}, 0, false, nil
+		}
+		return decodeLocation(t.pair(t.items[i])), t.counts[i].Load(), true, nil
+	}
+}
+
+func (t *locationTable) len() uint64  { return uint64(len(t.items)) }
+func (t *locationTable) close() error { return nil }
+
+// locationFile is locations on disk, sorted by ID in blocks of fixed size, each with
+// a checksum. The first eight bytes of
 // each block's first ID stay in memory, so a look-up reads one block.
 //
 // It lives for one rebuild and is not synced.
@@ -21,7 +101,7 @@ type locationFile struct {
 	f      vfs.File
 	path   string
 	firsts []uint64
-	count  uint64
+	n      uint64
 	blocks sync.Pool
 }
 
@@ -122,7 +202,7 @@ func (l *locationFile) write(out io.Writer, m *merged) error {
 		if err != nil {
 			return err
 		}
-		if id := ID(key); l.count == 0 || id != last {
+		if id := ID(key); l.n == 0 || id != last {
 			last = id
 		} else {
 			continue
@@ -131,7 +211,7 @@ func (l *locationFile) write(out io.Writer, m *merged) error {
 			l.firsts = append(l.firsts, prefixOf(key))
 		}
 		block = append(append(block, key...), value...)
-		l.count++
+		l.n++
 		if len(block) == locationBlock-8 {
 			if err := flush(); err != nil {
 				return err
@@ -151,11 +231,10 @@ func (l *locationFile) readBlock(i int, buf *[locationBlock]byte) ([]byte, error
 	if binary.LittleEndian.Uint64(buf[body:]) != xxhash.Sum64(buf[:body]) {
 		return nil, errLocations
 	}
-	n := min(l.count-uint64(i)*locationsBlock, locationsBlock)
+	n := min(l.n-uint64(i)*locationsBlock, locationsBlock)
 	return buf[:int(n)*locationSize], nil
 }
 
-// lookup may be called by any number of goroutines.
 func (l *locationFile) lookup(id ID) (located, bool, error) {
 	p := prefixOf(id[:])
 	// IDs that start like p are in the last block that starts below p and in
@@ -206,4 +285,14 @@ func (c *locationCursor) next() (located, bool, error) {
 	return l, true, nil
 }
 
-func (l *locationFile) close() error { return l.f.Close() }
+func (l *locationFile) walk() func() (located, int64, bool, error) {
+	c := &locationCursor{l: l}
+	return func() (located, int64, bool, error) {
+		at, more, err := c.next()
+		return at, 0, more, err
+	}
+}
+
+func (l *locationFile) count(ID, int64) bool { return false }
+func (l *locationFile) len() uint64          { return l.n }
+func (l *locationFile) close() error         { return l.f.Close() }

@@ -7,12 +7,16 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"maps"
+	"runtime"
 	"sync"
+	"sync/atomic"
 
 	"github.com/cockroachdb/pebble/v2"
 	"github.com/cockroachdb/pebble/v2/objstorage/objstorageprovider"
 	"github.com/cockroachdb/pebble/v2/sstable"
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"golang.org/x/sync/errgroup"
 )
 
 // DefaultRebuildMemory is how much a rebuild or a recount sorts in memory.
@@ -68,15 +72,36 @@ type Rebuilder struct {
 	o Options
 	r RebuildOptions
 
-	mu        sync.Mutex
-	err       error
-	pairs     *sorter // locations, then counts
-	values    *sorter // records and state, as index keys
-	locations *locationFile
-	live      map[uint64]int64 // of what is no entry
-	stats     RebuildStats
-	done      bool
+	// parts are of the IDs, by their start, each for itself until the tables are
+	// put together: so all cores have something to do.
+	parts [rebuildParts]rebuildPart
+	phase atomic.Int32
+
+	mu     sync.Mutex
+	err    error
+	values *sorter          // records and state, as index keys
+	live   map[uint64]int64 // of what is no entry
+	stats  RebuildStats
 }
+
+// rebuildParts is a power of two. With more, each has its own tables and a sync of
+// each, for cores that few machines have.
+const rebuildParts = 8
+
+type rebuildPart struct {
+	mu    sync.Mutex
+	pairs *sorter // locations, then counts that the locations do not keep
+	at    locations
+}
+
+func (b *Rebuilder) part(id *ID) *rebuildPart { return &b.parts[int(id[0])*rebuildParts/256] }
+
+const (
+	phaseLocations = iota
+	phaseCounts
+	phaseDone
+	phaseFailed
+)
 
 // NewRebuilder starts a rebuild. The index itself must not be open; it stays as
 // it is until Finish.
@@ -97,17 +122,39 @@ func NewRebuilder(o Options, r RebuildOptions) (*Rebuilder, error) {
 		}
 	}
 	b := &Rebuilder{o: o, r: r}
-	b.pairs = newSorter(o.FS, r.TmpDir, "location", r.Memory)
+	for i := range b.parts {
+		b.parts[i].pairs = newSorter(o.FS, r.TmpDir, fmt.Sprintf("location-%d", i), r.Memory/rebuildParts)
+		b.parts[i].pairs.fanIn = maxFanIn / rebuildParts
+	}
 	b.values = newSorter(o.FS, r.TmpDir, "value", r.Memory/8)
 	return b, nil
 }
 
 // fail keeps the first error: a rebuild that missed something must not finish.
 func (b *Rebuilder) fail(err error) error {
+	if err == nil {
+		return nil
+	}
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	return b.failLocked(err)
+}
+
+func (b *Rebuilder) failLocked(err error) error {
 	if err != nil && b.err == nil {
 		b.err = fmt.Errorf("index: rebuild: %w", err)
+		b.phase.CompareAndSwap(phaseLocations, phaseFailed)
+		b.phase.CompareAndSwap(phaseCounts, phaseFailed)
 	}
 	return b.err
+}
+
+// in fails unless the rebuild is in a phase.
+func (b *Rebuilder) in(phase int32) error {
+	if b.phase.Load() != phase {
+		return b.fail(errPhase)
+	}
+	return nil
 }
 
 // AddLocation says where an ID is. Of several locations of one ID the lowest by
@@ -123,44 +170,75 @@ func (b *Rebuilder) AddSalvaged(id ID, loc Location) error {
 }
 
 func (b *Rebuilder) addLocation(l located) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.err != nil || b.done || b.locations != nil {
-		return b.fail(errPhase)
+	if err := b.in(phaseLocations); err != nil {
+		return err
 	}
 	if err := l.loc.check(); err != nil {
 		return b.fail(err)
 	}
 	var key [locationSize]byte
 	var value [6]byte
-	return b.fail(b.pairs.add(appendLocationKey(key[:0], l), appendLocationValue(value[:0], l)))
+	p := b.part(&l.id)
+	p.mu.Lock()
+	err := p.pairs.add(appendLocationKey(key[:0], l), appendLocationValue(value[:0], l))
+	p.mu.Unlock()
+	return b.fail(err)
 }
 
-// FinishLocations ends the adding of locations and makes Lookup possible.
+// FinishLocations ends the adding of locations and makes Lookup possible. No other
+// call goes on meanwhile.
 func (b *Rebuilder) FinishLocations() error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.err != nil || b.done || b.locations != nil {
-		return b.fail(errPhase)
+	if err := b.in(phaseLocations); err != nil {
+		return err
 	}
-	m, err := b.pairs.merge()
+	err := b.eachPart(func(i int, p *rebuildPart) (err error) {
+		o := b.r
+		o.Memory /= rebuildParts
+		if len(p.pairs.runs) == 0 {
+			o.Memory /= 3 // the locations have the rest
+			p.at = newLocationTable(p.pairs)
+		} else if p.at, err = b.locationFile(i, p); err != nil {
+			return err
+		}
+		p.pairs = newCountSorter(b.o.FS, o, i)
+		p.pairs.fanIn = maxFanIn / rebuildParts
+		return nil
+	})
 	if err != nil {
 		return b.fail(err)
 	}
-	path := b.o.FS.PathJoin(b.r.TmpDir, "locations")
-	l, err := writeLocations(b.o.FS, path, m)
-	if err := errors.Join(err, m.close(), b.pairs.discard()); err != nil {
-		return b.fail(err)
+	b.mu.Lock()
+	defer b.mu.Unlock()
+	for i := range b.parts {
+		b.stats.Locations += b.parts[i].at.len()
 	}
-	b.locations = l
-	b.stats.Locations = l.count
-	b.pairs = newCountSorter(b.o.FS, b.r)
+	b.phase.Store(phaseCounts)
 	return nil
 }
 
+func (b *Rebuilder) locationFile(i int, p *rebuildPart) (*locationFile, error) {
+	m, err := p.pairs.merge()
+	if err != nil {
+		return nil, err
+	}
+	path := b.o.FS.PathJoin(b.r.TmpDir, fmt.Sprintf("locations-%d", i))
+	l, err := writeLocations(b.o.FS, path, m)
+	return l, errors.Join(err, m.close(), p.pairs.discard())
+}
+
+// eachPart calls f for all parts, on all cores.
+func (b *Rebuilder) eachPart(f func(i int, p *rebuildPart) error) error {
+	var g errgroup.Group
+	g.SetLimit(runtime.GOMAXPROCS(0))
+	for i := range b.parts {
+		g.Go(func() error { return f(i, &b.parts[i]) })
+	}
+	return g.Wait()
+}
+
 // newCountSorter returns a sorter that sums the counts of one ID.
-func newCountSorter(fs vfs.FS, r RebuildOptions) *sorter {
-	s := newSorter(fs, r.TmpDir, "count", r.Memory)
+func newCountSorter(fs vfs.FS, r RebuildOptions, part int) *sorter {
+	s := newSorter(fs, r.TmpDir, fmt.Sprintf("count-%d", part), r.Memory)
 	s.combine = func(a, b []byte) []byte {
 		return appendCount(nil, decodeCount(a)+decodeCount(b))
 	}
@@ -172,25 +250,27 @@ func decodeCount(b []byte) int64             { return int64(binary.BigEndian.Uin
 
 // Lookup returns the location that was taken for an ID.
 func (b *Rebuilder) Lookup(id ID) (Location, bool, error) {
-	b.mu.Lock()
-	l := b.locations
-	b.mu.Unlock()
-	if l == nil {
+	if b.phase.Load() != phaseCounts {
 		return Location{}, false, errPhase
 	}
-	found, ok, err := l.lookup(id)
+	found, ok, err := b.part(&id).at.lookup(id)
 	return found.loc, ok, err
 }
 
 // AddCount adds n to the count of an ID. The sum of all must not be below zero.
 func (b *Rebuilder) AddCount(id ID, n int64) error {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.err != nil || b.done || b.locations == nil {
-		return b.fail(errPhase)
+	if err := b.in(phaseCounts); err != nil {
+		return err
+	}
+	p := b.part(&id)
+	if p.at.count(id, n) {
+		return nil
 	}
 	var value [8]byte
-	return b.fail(b.pairs.add(id[:], appendCount(value[:0], n)))
+	p.mu.Lock()
+	err := p.pairs.add(id[:], appendCount(value[:0], n))
+	p.mu.Unlock()
+	return b.fail(err)
 }
 
 // PutRecord stores the newest record of a canister.
@@ -206,13 +286,13 @@ func (b *Rebuilder) PutState(key, value []byte) error {
 func (b *Rebuilder) put(given, key, value []byte) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.err != nil || b.done {
-		return b.fail(errPhase)
+	if b.phase.Load() >= phaseDone {
+		return b.failLocked(errPhase)
 	}
 	if err := checkKey(given); err != nil {
-		return b.fail(err)
+		return b.failLocked(err)
 	}
-	return b.fail(b.values.add(key, value))
+	return b.failLocked(b.values.add(key, value))
 }
 
 // AddLive adds to the live bytes of a segment, beside those of the entries:
@@ -220,8 +300,8 @@ func (b *Rebuilder) put(given, key, value []byte) error {
 func (b *Rebuilder) AddLive(segment uint64, bytes int64) error {
 	b.mu.Lock()
 	defer b.mu.Unlock()
-	if b.err != nil || b.done {
-		return b.fail(errPhase)
+	if b.phase.Load() >= phaseDone {
+		return b.failLocked(errPhase)
 	}
 	if b.live == nil {
 		b.live = map[uint64]int64{}
@@ -240,33 +320,32 @@ func (b *Rebuilder) Stats() RebuildStats {
 // Abort gives the rebuild up and removes its files. After Finish it does
 // nothing, so it can be deferred.
 func (b *Rebuilder) Abort() {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.done {
+	if b.phase.Swap(phaseDone) == phaseDone {
 		return
 	}
-	b.done = true
 	b.closeFiles()
 	_ = b.o.FS.RemoveAll(b.r.TmpDir)
 	_ = b.o.FS.RemoveAll(b.o.tmpDir())
 }
 
 func (b *Rebuilder) closeFiles() {
-	if b.locations != nil {
-		_ = b.locations.close()
-		b.locations = nil
+	for i := range b.parts {
+		p := &b.parts[i]
+		if p.at != nil {
+			_ = p.at.close()
+		}
+		p.at, p.pairs = nil, nil
 	}
-	b.pairs, b.values = nil, nil
+	b.values = nil
 }
 
 // Finish writes the index, with the watermark given, puts it in the place of the
 // old one and opens it. IDs whose count is zero are left out. A crash leaves
-// the old index, none, or the new one. An error leaves the old one, or none.
+// the old index, none, or the new one. An error leaves the old one, or none. No other
+// call goes on meanwhile.
 func (b *Rebuilder) Finish(seq uint64, hash [32]byte) (*Index, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	if b.err != nil || b.done || b.locations == nil {
-		return nil, b.fail(errPhase)
+	if err := b.in(phaseCounts); err != nil {
+		return nil, err
 	}
 	if err := b.build(meta{store: b.o.StoreID, seq: seq, hash: hash}); err != nil {
 		return nil, b.fail(err)
@@ -278,7 +357,7 @@ func (b *Rebuilder) Finish(seq uint64, hash [32]byte) (*Index, error) {
 	if err := b.replace(); err != nil {
 		return nil, b.fail(err)
 	}
-	b.done = true
+	b.phase.Store(phaseDone)
 	return Open(b.o)
 }
 
@@ -298,12 +377,15 @@ func (b *Rebuilder) build(m meta) error {
 	p.DisableAutomaticCompactions = true
 	p.EnsureDefaults()
 
-	w := &tableWriter{fs: b.o.FS, dir: b.r.TmpDir, options: p.MakeWriterOptions(6, pebble.FormatNewest.MaxTableFormat())}
-	f := newFilter(m.state.serial, 0, roomFor(b.locations.count))
-	if err := errors.Join(b.writeTables(w, f, m), w.finish()); err != nil {
+	writer := func(name string) *tableWriter {
+		return &tableWriter{fs: b.o.FS, dir: b.r.TmpDir, name: name, options: p.MakeWriterOptions(6, pebble.FormatNewest.MaxTableFormat())}
+	}
+	f := newFilter(m.state.serial, 0, roomFor(b.stats.Locations))
+	tables, err := b.writeTables(writer, f, m)
+	if err != nil {
 		return err
 	}
-	if err := ingest(trust, b.o.FS.PathJoin(dir, pebbleDir), p, w.paths); err != nil {
+	if err := ingest(trust, b.o.FS.PathJoin(dir, pebbleDir), p, tables); err != nil {
 		return err
 	}
 	h := filterHeader{store: m.store, opened: m.state, session: m.state.session, covers: m.state.serial}
@@ -326,17 +408,52 @@ func ingest(t *trust, dir string, p *pebble.Options, tables []string) (err error
 	return errors.Join(db.Ingest(context.Background(), tables), db.Close(), t.err())
 }
 
-// writeTables writes all keys in order.
-func (b *Rebuilder) writeTables(w *tableWriter, f *filter, m meta) error {
-	live, err := b.writeEntries(w, f)
-	if err != nil {
-		return err
+// smallRebuild is up to how many locations one goroutine writes all tables: each more
+// is a file and a sync.
+const smallRebuild = 64 << 10
+
+// writeTables writes all keys in order and returns the tables.
+func (b *Rebuilder) writeTables(writer func(name string) *tableWriter, f *filter, m meta) (paths []string, err error) {
+	last := writer("table")
+	var sums [rebuildParts]*entrySums
+	if b.stats.Locations <= smallRebuild {
+		for i := range b.parts {
+			if sums[i], err = b.parts[i].writeEntries(last, f); err != nil {
+				return nil, errors.Join(err, last.finish())
+			}
+		}
+	} else {
+		var writers [rebuildParts]*tableWriter
+		err := b.eachPart(func(i int, p *rebuildPart) (err error) {
+			writers[i] = writer(fmt.Sprintf("table-%d", i))
+			sums[i], err = p.writeEntries(writers[i], f)
+			return errors.Join(err, writers[i].finish())
+		})
+		if err != nil {
+			return nil, err
+		}
+		for _, w := range writers {
+			paths = append(paths, w.paths...)
+		}
 	}
-	for segment, n := range b.live {
-		if n != 0 {
+	live := map[uint64]int64{}
+	maps.Copy(live, b.live)
+	for _, s := range sums {
+		b.stats.Entries += s.entries
+		b.stats.Lost += s.lost
+		for segment, n := range s.live {
 			live[segment] += n
 		}
 	}
+	maps.DeleteFunc(live, func(_ uint64, n int64) bool { return n == 0 })
+	if err := errors.Join(b.writeRest(last, live, m), last.finish()); err != nil {
+		return nil, err
+	}
+	return append(paths, last.paths...), nil
+}
+
+// writeRest writes the keys behind those of entries.
+func (b *Rebuilder) writeRest(w *tableWriter, live map[uint64]int64, m meta) error {
 	if err := w.set(metaKey(), appendMeta(nil, m)); err != nil {
 		return err
 	}
@@ -352,58 +469,98 @@ func (b *Rebuilder) writeTables(w *tableWriter, f *filter, m meta) error {
 	return nil
 }
 
-// writeEntries joins counts with locations and returns the live bytes of each
-// segment.
-func (b *Rebuilder) writeEntries(w *tableWriter, f *filter) (live map[uint64]int64, err error) {
-	counts, err := b.pairs.merge()
-	if err != nil {
-		return nil, err
-	}
-	defer func() { err = errors.Join(err, counts.close()) }()
-	live = map[uint64]int64{}
-	at := &locationCursor{l: b.locations}
-	loc, more, err := at.next()
-	if err != nil {
-		return nil, err
-	}
+// entrySums are of the entries of a part.
+type entrySums struct {
+	entries, lost uint64
+	live          map[uint64]int64 // of each segment
+}
+
+// writeEntries joins counts with locations.
+func (p *rebuildPart) writeEntries(w *tableWriter, f *filter) (*entrySums, error) {
+	sums := &entrySums{live: map[uint64]int64{}}
 	var key, value []byte
-	for {
-		k, v, err := counts.next()
-		if err == io.EOF {
-			return live, nil
-		}
-		if err != nil {
-			return nil, err
-		}
-		id, n := ID(k), decodeCount(v)
+	err := p.counted(func(id ID, n int64, at located, found bool) error {
 		if n < 0 {
-			return nil, fmt.Errorf("%w: %d for %v", ErrUnderflow, n, id)
+			return fmt.Errorf("%w: %d for %v", ErrUnderflow, n, id)
 		}
 		if n == 0 {
-			continue
-		}
-		for more && less(loc.id, id) {
-			if loc, more, err = at.next(); err != nil {
-				return nil, err
-			}
+			return nil
 		}
 		e := Entry{Count: uint64(n)}
-		if more && loc.id == id {
-			e.Location, e.Node = loc.loc, loc.node
+		if found {
+			e.Location, e.Node = at.loc, at.node
 			if share := int64(e.Share()); share > 0 {
-				live[e.Segment] += share
+				sums.live[e.Segment] += share
 			}
 		} else {
 			e.Lost = true
-			b.stats.Lost++
+			sums.lost++
 		}
-		b.stats.Entries++
-		f.add(&id)
+		sums.entries++
+		f.addOld(&id)
 		key, value = appendEntryKey(key[:0], id), appendEntry(value[:0], e)
-		if err := w.set(key, value); err != nil {
-			return nil, err
+		return w.set(key, value)
+	})
+	return sums, err
+}
+
+// counted calls f in order for each ID that has a location or was counted, with the
+// sum of its counts.
+func (p *rebuildPart) counted(f func(id ID, n int64, at located, found bool) error) (err error) {
+	counts, err := p.pairs.merge()
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, counts.close()) }()
+	var id ID
+	var n int64
+	haveCount := false
+	nextCount := func() error {
+		k, v, err := counts.next()
+		if haveCount = err == nil; haveCount {
+			id, n = ID(k), decodeCount(v)
+		}
+		if err == io.EOF {
+			return nil
+		}
+		return err
+	}
+	next := p.at.walk()
+	at, kept, haveAt, err := next()
+	if err := errors.Join(err, nextCount()); err != nil {
+		return err
+	}
+	for haveAt || haveCount {
+		order := -1
+		switch {
+		case !haveAt:
+			order = 1
+		case haveCount:
+			order = bytes.Compare(at.id[:], id[:])
+		}
+		switch {
+		case order < 0:
+			err = f(at.id, kept, at, true)
+		case order > 0:
+			err = f(id, n, located{}, false)
+		default:
+			err = f(id, kept+n, at, true)
+		}
+		if err != nil {
+			return err
+		}
+		if order >= 0 {
+			if err := nextCount(); err != nil {
+				return err
+			}
+		}
+		if order <= 0 {
+			if at, kept, haveAt, err = next(); err != nil {
+				return err
+			}
 		}
 	}
+	return nil
 }
 
 // writeValues writes records and state, the last of each key.
@@ -453,6 +610,7 @@ func (b *Rebuilder) replace() error {
 type tableWriter struct {
 	fs      vfs.FS
 	dir     string
+	name    string // of its files, before their number
 	options sstable.WriterOptions
 	paths   []string
 	w       *sstable.Writer
@@ -470,7 +628,7 @@ func (t *tableWriter) setOrDelete(key, value []byte, gone bool) error {
 		}
 	}
 	if t.w == nil {
-		path := t.fs.PathJoin(t.dir, fmt.Sprintf("table-%06d.sst", len(t.paths)))
+		path := t.fs.PathJoin(t.dir, fmt.Sprintf("%s-%06d.sst", t.name, len(t.paths)))
 		f, err := t.fs.Create(path, vfs.WriteCategoryUnspecified)
 		if err != nil {
 			return err

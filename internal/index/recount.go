@@ -70,7 +70,7 @@ func (x *Index) CompareCounts(r RebuildOptions) (c *CountComparison, err error) 
 	if err := x.o.FS.MkdirAll(r.TmpDir, 0o700); err != nil {
 		return nil, err
 	}
-	c = &CountComparison{x: x, r: r, counts: newCountSorter(x.o.FS, r)}
+	c = &CountComparison{x: x, r: r, counts: newCountSorter(x.o.FS, r, 0)}
 	return c, c.fix()
 }
 

@@ -17,6 +17,8 @@ const (
 	// runBlock is how much of a run is read at a time, and what one checksum
 	// covers. A bigger item makes a bigger block.
 	runBlock = 64 << 10
+	// leastSort is what a sorter holds in memory at least.
+	leastSort = runBlock / rebuildParts
 	// maxFanIn is how many runs are merged at once: 16 MiB of blocks.
 	maxFanIn = 256
 	// itemOverhead is what an item takes in memory beside its bytes.
@@ -97,7 +99,7 @@ func (a *arena) reset() {
 
 func newSorter(fs vfs.FS, dir, name string, memory int64) *sorter {
 	// A third is for the items, which grow by copying, and for the sort.
-	return &sorter{fs: fs, dir: dir, name: name, fanIn: maxFanIn, memory: int(max(memory*2/3, runBlock))}
+	return &sorter{fs: fs, dir: dir, name: name, fanIn: maxFanIn, memory: int(max(memory*2/3, leastSort))}
 }
 
 func prefixOf(key []byte) uint64 {

@@ -85,7 +85,7 @@ func TestSorterSortsAndKeepsTheOrderOfEqualKeys(t *testing.T) {
 func TestSorterCombines(t *testing.T) {
 	seeds(t, rounds(20), func(t *testing.T, seed uint64) {
 		rng := rand.New(rand.NewPCG(seed, 6))
-		s := newCountSorter(vfs.NewMem(), RebuildOptions{TmpDir: "spill"})
+		s := newCountSorter(vfs.NewMem(), RebuildOptions{TmpDir: "spill"}, 0)
 		s.memory = []int{1 << 10, 16 << 10, 1 << 30}[seed%3]
 		s.fanIn = 3
 		ids := testIDs(seed, 300)

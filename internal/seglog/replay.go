@@ -9,11 +9,21 @@ import (
 // in order. It verifies all it reads. What is not whole is marked where it
 // stands, noted in Damage, and no reason to stop. An error is that of fn or ctx.
 func (l *Log) Replay(ctx context.Context, after Sequence, fn func(*Batch) error) error {
+	return l.replay(ctx, after, true, fn)
+}
+
+// Records is Replay of all batches without what lies in ranges, which it does not
+// read: for who wants the records, and reads all frames elsewhere.
+func (l *Log) Records(ctx context.Context, fn func(*Batch) error) error {
+	return l.replay(ctx, 0, false, fn)
+}
+
+func (l *Log) replay(ctx context.Context, after Sequence, ranges bool, fn func(*Batch) error) error {
 	// One without batches has lost them, if there is anything in it.
 	segs := l.commitSegments(func(s *segment) bool { return s.last > after || s.last == 0 && s.size > 0 })
 	defer l.releaseAll(segs)
 	for _, s := range segs {
-		if err := l.replaySegment(ctx, s, after, fn); err != nil {
+		if err := l.replaySegment(ctx, s, after, ranges, fn); err != nil {
 			return fmt.Errorf("seglog: replay: %w", err)
 		}
 	}
@@ -64,7 +74,7 @@ func (l *Log) bounds(s *segment) (size int64, first, last Sequence) {
 	return s.size, s.first, s.last
 }
 
-func (l *Log) replaySegment(ctx context.Context, s *segment, after Sequence, fn func(*Batch) error) error {
+func (l *Log) replaySegment(ctx context.Context, s *segment, after Sequence, ranges bool, fn func(*Batch) error) error {
 	size, first, last := l.bounds(s)
 	lost := func(seq Sequence, hash Hash, reason string, off, gap int64) error {
 		d := Damage{File: s.path, Segment: s.id, Offset: uint32(off), Batch: seq, Reason: reason}
@@ -129,7 +139,7 @@ func (l *Log) replaySegment(ctx context.Context, s *segment, after Sequence, fn 
 		prev = b
 		l.addDamage(b.damage()...)
 		if b.seq > after {
-			batch, err := l.batchOf(ctx, b)
+			batch, err := l.batchOf(ctx, b, ranges)
 			if err != nil {
 				return err
 			}
@@ -162,8 +172,9 @@ func (l *Log) hashIfLast(seq Sequence) Hash {
 	return Hash{}
 }
 
-// batchOf lists what belongs to a batch.
-func (l *Log) batchOf(ctx context.Context, b *foundBatch) (*Batch, error) {
+// batchOf lists what belongs to a batch, and of what is in ranges only if that is
+// wanted.
+func (l *Log) batchOf(ctx context.Context, b *foundBatch, ranges bool) (*Batch, error) {
 	out := &Batch{Seq: b.seq, Hash: b.hash}
 	if b.trailer == nil {
 		out.Damaged = b.lost
@@ -192,7 +203,7 @@ func (l *Log) batchOf(ctx context.Context, b *foundBatch) (*Batch, error) {
 		r := &b.trailer.records[i]
 		out.Records = append(out.Records, recordOf(b, b.frameAt(r.offset), r))
 	}
-	if b.trailer != nil {
+	if b.trailer != nil && ranges {
 		for _, rg := range b.trailer.ranges {
 			if err := l.scanRange(ctx, b, rg, out); err != nil {
 				return nil, err
