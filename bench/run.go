@@ -177,11 +177,15 @@ func (s *store) reopenCounting() (written int64, err error) {
 func (s *store) settle(ctx context.Context) error {
 	// Between a batch that is applied and the drop that comes of it nothing is
 	// to be seen of either, so it is looked for more than once.
-	for quiet := 0; ; {
-		st := s.e.Stats()
-		if st.WaitingBatches == 0 && (st.PendingDrops <= st.HeldDrops || s.o != nil && s.o.NoBackground) {
+	for quiet, polls := 0, 1; ; polls++ {
+		// Stats costs more than what is measured, if asked all the time.
+		batches, drops := s.e.Behind()
+		switch {
+		case batches == 0 && (drops == 0 || s.o != nil && s.o.NoBackground):
 			quiet++
-		} else {
+		case batches == 0 && polls%64 == 0 && s.allHeld(drops):
+			return nil
+		default:
 			quiet = 0
 		}
 		if quiet == 3 {
@@ -193,6 +197,12 @@ func (s *store) settle(ctx context.Context) error {
 		case <-time.After(500 * time.Microsecond):
 		}
 	}
+}
+
+// allHeld tells that all drops that wait are held by readers.
+func (s *store) allHeld(drops int64) bool {
+	st := s.e.Stats()
+	return st.Readers > 0 && int64(st.HeldDrops) >= drops
 }
 
 // canisterID is the n-th canister of a run.

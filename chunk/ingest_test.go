@@ -404,7 +404,8 @@ func TestIngestMemory(t *testing.T) {
 			t.Fatal(err)
 		}
 		buffers := k.s.raws.peak.Load()*int64(k.s.raws.size) + k.s.frames.peak.Load()*int64(k.s.frames.size)
-		if most := int64(8 << 20); buffers > most {
+		// Two windows, 32 groups twice, and what waits until there is a spill: 2 MiB.
+		if most := int64(9 << 20); buffers > most {
 			t.Errorf("%d workers: %d bytes of buffers", workers, buffers)
 		}
 		if w.buffered != 0 || spill.n == 0 {

@@ -2,15 +2,16 @@ package chunk
 
 import (
 	"bytes"
-	"container/list"
 	"sync"
 )
 
 const nodeShards = 16
 
-// A nodeCache keeps encoded nodes by key: in each shard those used last. It takes
-// only what was verified, or what this process has just built. Nodes are shared
-// with those who read them and never change.
+// A nodeCache keeps encoded nodes by key. It takes only what was verified, or what
+// this process has just built. Nodes are shared with those who read them and never
+// change. What is evicted is what was not read since the hand of a clock passed it
+// last: a list in the order of use cost three more misses of the processor's cache for
+// each read, and a take reads thousands of nodes.
 type nodeCache struct {
 	limit  int64 // of a shard
 	shards [nodeShards]nodeShard
@@ -18,60 +19,85 @@ type nodeCache struct {
 
 type nodeShard struct {
 	mu   sync.Mutex
-	at   map[Key]*list.Element // of *cachedNode
-	use  list.List             // front: used last
+	at   map[Key]*cachedNode
+	ring []*cachedNode
+	hand int
 	used int64
 }
 
 type cachedNode struct {
 	id   Key
 	node []byte
+	read bool // since the hand passed
 }
 
-// size is what keeping a node costs, with its places in map and list.
-func (n *cachedNode) size() int64 { return int64(len(n.node)) + 4*idSize + 64 }
+// size is what keeping a node costs, with its places in map and ring.
+func (n *cachedNode) size() int64 { return int64(len(n.node)) + 3*idSize + 64 }
 
 func newNodeCache(limit int64) *nodeCache {
 	c := &nodeCache{limit: limit / nodeShards}
 	for i := range c.shards {
-		c.shards[i].at = map[Key]*list.Element{}
+		c.shards[i].at = map[Key]*cachedNode{}
 	}
 	return c
 }
 
+func (c *nodeCache) shard(id *Key) *nodeShard { return &c.shards[id[0]%nodeShards] }
+
 func (c *nodeCache) get(id Key) []byte {
-	sh := &c.shards[id[0]%nodeShards]
+	sh := c.shard(&id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	e := sh.at[id]
-	if e == nil {
+	n := sh.at[id]
+	if n == nil {
 		return nil
 	}
-	sh.use.MoveToFront(e)
-	return e.Value.(*cachedNode).node
+	n.read = true
+	return n.node
 }
 
-// add keeps node, which nobody changes from now on.
-func (c *nodeCache) add(id Key, node []byte) {
-	n := &cachedNode{id, node}
+// add keeps node, which nobody changes from now on, unless it is here already, and
+// returns what is here. It keeps nothing that is larger than a shard.
+func (c *nodeCache) add(id Key, node []byte) []byte {
+	n := &cachedNode{id: id, node: node, read: true}
 	if n.size() > c.limit {
-		return
+		return node
 	}
-	sh := &c.shards[id[0]%nodeShards]
+	sh := c.shard(&id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
-	if e := sh.at[id]; e != nil {
-		sh.use.MoveToFront(e)
-		return
+	if have := sh.at[id]; have != nil {
+		have.read = true
+		return have.node
 	}
 	for sh.used+n.size() > c.limit {
-		last := sh.use.Back()
-		old := sh.use.Remove(last).(*cachedNode)
-		delete(sh.at, old.id)
-		sh.used -= old.size()
+		sh.evict()
 	}
-	sh.at[id] = sh.use.PushFront(n)
+	sh.at[id] = n
+	sh.ring = append(sh.ring, n)
 	sh.used += n.size()
+	return node
+}
+
+// evict moves the hand to a node that was not read since it passed last, and lets go
+// of it. There is one.
+func (sh *nodeShard) evict() {
+	for {
+		if sh.hand >= len(sh.ring) {
+			sh.hand = 0
+		}
+		n := sh.ring[sh.hand]
+		if !n.read {
+			break
+		}
+		n.read = false
+		sh.hand++
+	}
+	old, last := sh.ring[sh.hand], len(sh.ring)-1
+	sh.ring[sh.hand], sh.ring[last] = sh.ring[last], nil
+	sh.ring = sh.ring[:last]
+	delete(sh.at, old.id)
+	sh.used -= old.size()
 }
 
 // KeepNode is CacheNode, and returns a copy of the node that never changes, for
@@ -81,13 +107,11 @@ func (s *Store) KeepNode(id ID, node []byte) []byte {
 	if kept := s.nodes.get(key); kept != nil {
 		return kept
 	}
-	kept := bytes.Clone(node)
-	s.nodes.add(key, kept)
-	return kept
+	return s.nodes.add(key, bytes.Clone(node))
 }
 
 func (c *nodeCache) has(id Key) bool {
-	sh := &c.shards[id[0]%nodeShards]
+	sh := c.shard(&id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	return sh.at[id] != nil

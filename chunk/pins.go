@@ -122,7 +122,7 @@ func (s *shared) meet(p *Pins, ids []Key, met []bool) error {
 			continue
 		}
 		// Most of what a take brings is new: that is known without a pin.
-		if _, placed := s.Placed(id); !placed && !s.index.MayContain(id) {
+		if s.surelyAbsent(id) {
 			continue
 		}
 		st := s.stripe(id)
@@ -157,6 +157,15 @@ func (s *shared) meet(p *Pins, ids []Key, met []bool) error {
 		clear(met)
 	}
 	return err
+}
+
+// absent tells that an ID is surely not stored in the domain of s; a false answer says
+// nothing.
+func (s *Store) absent(id ID) bool { return s.surelyAbsent(s.domain.Key(id)) }
+
+func (s *shared) surelyAbsent(id Key) bool {
+	_, placed := s.Placed(id)
+	return !placed && !s.index.MayContain(id)
 }
 
 func (s *shared) unpin(id Key) {

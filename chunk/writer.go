@@ -132,6 +132,17 @@ func (w *Writer) meet(ids []ID, met []bool) error {
 	return nil
 }
 
+// meetNode is meet for one node, most of which are new.
+func (w *Writer) meetNode(id ID) (met bool, err error) {
+	if _, seen := w.seen[id]; !seen && (w.o.NoDedup || w.o.Pins == nil || w.s.absent(id)) {
+		w.seen[id] = struct{}{}
+		return false, nil
+	}
+	var one [1]bool
+	err = w.meet([]ID{id}, one[:])
+	return one[0], err
+}
+
 // append takes over a frame, and buf, of the store's, in which its payload lies.
 func (w *Writer) append(kind seglog.Kind, d Domain, payload, buf []byte, ids []ID) error {
 	defer func() { w.s.frames.put(buf) }()
@@ -209,11 +220,11 @@ func (w *Writer) addNode(id ID, node []byte, kept bool) error {
 	if id.IsZero() {
 		return errors.New("chunk: node with the zero id")
 	}
-	var met [1]bool
-	if w.err = w.meet([]ID{id}, met[:]); w.err == nil && w.compare != nil {
-		met[0], w.err = w.compare.node(id, node, met[0])
+	met := false
+	if met, w.err = w.meetNode(id); w.err == nil && w.compare != nil {
+		met, w.err = w.compare.node(id, node, met)
 	}
-	if w.err != nil || met[0] {
+	if w.err != nil || met {
 		return w.err
 	}
 	if !kept {

@@ -310,6 +310,13 @@ func (e *Engine) Sequence() uint64 {
 	return uint64(seq)
 }
 
+// Behind returns how many batches of the log are not applied to the index yet, and how
+// many versions wait to be dropped, those that readers hold included. Unlike Stats it
+// may be asked all the time; a batch that was just applied may not show its drops yet.
+func (e *Engine) Behind() (batches int, drops int64) {
+	return e.applier.Waiting(), e.counter.Waiting()
+}
+
 // FlushIndex makes the index durable as it is now, so that the next Open has
 // nothing to replay. Nobody needs it: what is durable does not depend on it.
 func (e *Engine) FlushIndex() error {

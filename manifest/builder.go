@@ -85,12 +85,16 @@ func (b *Builder) push(p Place, r ref) error {
 	}
 	b.path = append(b.path, frame{place: p, base: r.at(p.height), old: old})
 	f := &b.path[len(b.path)-1]
+	_, end := p.Pages()
 	for i := range f.children {
 		// A child wholly beyond the end is gone; one across it will be cut when
 		// the walk along the end comes to it.
-		if from, _ := p.child(i).Pages(); from < b.pages {
-			f.children[i] = old.child(i).at(p.height - 1)
+		if end > b.pages {
+			if from, _ := p.child(i).Pages(); from >= b.pages {
+				break
+			}
 		}
+		old.idTo(&f.children[i], i, p.height-1)
 	}
 	return nil
 }

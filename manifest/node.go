@@ -159,7 +159,7 @@ func DecodeNode(encoded []byte) (Node, error) {
 		return Node{}, fmt.Errorf("%w: bitmap %#04x with %d bytes of children", errNode, n.bitmap, len(n.ids))
 	}
 	for b := n.ids; len(b) > 0; b = b[chunk.IDSize:] {
-		if chunk.ID(b[:chunk.IDSize]).IsZero() {
+		if binary.LittleEndian.Uint64(b) == 0 && chunk.ID(b[:chunk.IDSize]).IsZero() {
 			return Node{}, fmt.Errorf("%w: zero child", errNode)
 		}
 	}

@@ -85,6 +85,18 @@ func (f *family) childTo(r *ref, i int) {
 	*r = ref{}
 }
 
+// idTo sets id, which is zero, to that of a child: child and at, without the way
+// through a ref. height is that of children.
+func (f *family) idTo(id *chunk.ID, i int, height uint8) {
+	if f.node.bitmap == 0 {
+		*id = f.child(i).at(height)
+		return
+	}
+	if f.node.bitmap>>i&1 != 0 {
+		copy(id[:], f.node.at(i))
+	}
+}
+
 // sameChild tells that a child is the same in both; it may say no where it is.
 func (f *family) sameChild(o *family, i int) bool {
 	has := f.node.bitmap >> i & 1
