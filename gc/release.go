@@ -254,9 +254,9 @@ func (g *Collector) distrust(err error) error {
 	return err
 }
 
-// worthFlush says when background work may force the index out: when an
-// eighth of the log, and 64 MiB at least, wait only for that. Forcing it for
-// less rewrote the whole index again and again.
+// worthFlush says when background work may force the index out: when as large a share
+// of the log as cleaning leaves garbage, and 64 MiB at least, wait only for that.
+// Forcing it for less rewrote the whole index again and again.
 func (g *Collector) worthFlush() bool {
 	live := g.idx.Live()
 	durable := g.idx.DurableWatermark()
@@ -276,5 +276,5 @@ func (g *Collector) worthFlush() bool {
 			waiting += s.Size - l
 		}
 	}
-	return waiting > 64<<20 && waiting > all/8 || waiting > g.o.MaxDebt/4
+	return waiting > 64<<20 && float64(waiting) > (1-g.o.CleanBelow)*float64(all) || waiting > g.o.MaxDebt/4
 }
