@@ -2,6 +2,7 @@ package chunk
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -242,9 +243,13 @@ func (s *Store) readPage(id ID, dst []byte, o planOptions) error {
 		g, err := s.readGroup(loc, buf)
 		if isDamage(err) && !o.whole {
 			// A second look may find the frame whole; else the page may be.
-			if looks++; looks > 1 && s.salvage(loc, slot, id, dst) {
-				s.onLost(s.domain.Key(id), &CorruptionError{ID: id, Segment: at.Segment, Offset: at.Offset, Err: err})
-				return nil
+			if looks++; looks > 1 {
+				whole, unread := s.salvage(loc, slot, id, dst)
+				if whole {
+					s.onLost(s.domain.Key(id), &CorruptionError{ID: id, Segment: at.Segment, Offset: at.Offset, Err: err})
+					return nil
+				}
+				err = cmp.Or(unread, err)
 			}
 		}
 		if err != nil {

@@ -2,6 +2,9 @@ package chunk
 
 import (
 	"encoding/binary"
+	"errors"
+	"io"
+	"io/fs"
 	"math/bits"
 
 	"github.com/snapstore/snapstore/internal/seglog"
@@ -90,16 +93,20 @@ func sizeOfGroup(payload []byte) (int, bool) {
 }
 
 // SalvageAt is Salvage of the first n bytes of a frame's payload. There is nothing in
-// what can not be read, and in more than a group has.
-func (c *Coder) SalvageAt(log PartReader, loc seglog.Loc, n int) Salvaged {
+// what is not there, and in more than a group has. An error says that something could
+// not be read: it may be whole.
+func (c *Coder) SalvageAt(log PartReader, loc seglog.Loc, n int) (Salvaged, error) {
 	if n <= 0 || n > MaxGroup {
-		return Salvaged{}
+		return Salvaged{}, nil
 	}
 	payload := make([]byte, n)
-	if log.ReadPart(loc, 0, payload) != nil {
-		return Salvaged{}
+	switch err := log.ReadPart(loc, 0, payload); {
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, fs.ErrNotExist):
+		return Salvaged{}, nil
+	case err != nil:
+		return Salvaged{}, err
 	}
-	return c.Salvage(payload)
+	return c.Salvage(payload), nil
 }
 
 // PartReader reads of a frame's payload what is there, verified or not. *seglog.Log is
@@ -109,11 +116,11 @@ type PartReader interface {
 }
 
 // salvage reads a page from a frame that is damaged, and says whether it is whole.
-func (s *Store) salvage(loc seglog.Loc, slot int, id ID, dst []byte) bool {
-	g := s.coder.SalvageAt(s.log, loc, loc.PayloadSize())
+func (s *Store) salvage(loc seglog.Loc, slot int, id ID, dst []byte) (whole bool, err error) {
+	g, err := s.coder.SalvageAt(s.log, loc, loc.PayloadSize())
 	if slot >= len(g.IDs) || !g.Has(slot) || g.IDs[slot] != id || g.Domain != s.domain {
-		return false
+		return false, err
 	}
 	copy(dst, g.Page(slot))
-	return true
+	return true, nil
 }

@@ -3,8 +3,13 @@ package chunk
 import (
 	"bytes"
 	"encoding/binary"
+	"errors"
+	"fmt"
 	"math/rand/v2"
+	"syscall"
 	"testing"
+
+	"github.com/snapstore/snapstore/internal/seglog"
 )
 
 // Whatever byte of a group is wrong, and with what behind it: what is salvaged is
@@ -83,4 +88,66 @@ func TestSalvage(t *testing.T) {
 			t.Error("something was salvaged of noise")
 		}
 	}
+}
+
+// hurtLog has a frame that is damaged, and of which parts can not be read.
+type hurtLog struct {
+	*fakeLog
+	at   seglog.Loc
+	part func(from, to int) error // of the payload
+}
+
+func (l *hurtLog) ReadFrame(loc seglog.Loc, buf []byte) (seglog.Kind, []byte, error) {
+	if loc == l.at {
+		return 0, nil, &seglog.FrameError{Segment: loc.Segment, Offset: loc.Offset, Reason: "the payload is damaged"}
+	}
+	return l.fakeLog.ReadFrame(loc, buf)
+}
+
+func (l *hurtLog) ReadPart(loc seglog.Loc, off int, buf []byte) error {
+	if loc == l.at {
+		if err := l.part(off, off+len(buf)); err != nil {
+			return err
+		}
+	}
+	return l.fakeLog.ReadPart(loc, off, buf)
+}
+
+// newHurt is a store with one group, whose frame is damaged.
+func newHurt(t *testing.T, part func(l *hurtLog, from, to int) error) (*kit, []ID) {
+	l := &hurtLog{}
+	k := newKit(t, func(o *StoreOptions) { l.fakeLog, o.Log = o.Log.(*fakeLog), l })
+	ids := k.put(1, GroupPages)
+	for l.at = range l.frames {
+	}
+	l.part = func(from, to int) error { return part(l, from, to) }
+	return k, ids
+}
+
+// Too many open files are no damage, also where they are met beside some.
+func TestReadErrorBesideDamageIsNone(t *testing.T) {
+	t.Parallel()
+	busy := true
+	k, ids := newHurt(t, func(*hurtLog, int, int) error {
+		if busy {
+			return fmt.Errorf("open: %w", syscall.EMFILE)
+		}
+		return nil
+	})
+	p := make([]byte, PageSize)
+	for _, id := range ids {
+		if err := k.s.Page(id, p); !errors.Is(err, syscall.EMFILE) || Unreadable(err) {
+			t.Fatal(err)
+		}
+	}
+	if n := len(k.lost()); n != 0 {
+		t.Errorf("%d pages are lost", n)
+	}
+	busy = false
+	for _, id := range ids {
+		if err := k.s.Page(id, p); err != nil || Sum(p) != id {
+			t.Fatal(err)
+		}
+	}
+	k.idle()
 }

@@ -399,7 +399,7 @@ func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
 			if !salvage {
 				return nil, nil
 			}
-			return gc.SalvagePlacements(e.log, &e.coder, 0, loc), nil
+			return gc.SalvagePlacements(e.log, &e.coder, 0, loc)
 		}
 		if err != nil {
 			return nil, err
@@ -416,7 +416,11 @@ func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
 			moves = append(moves, f)
 		case f.Kind == seglog.KindMove || f.Stream == seglog.StreamMoved:
 		case f.Damaged != nil:
-			b.Placed = append(b.Placed, e.published(gc.SalvagePlacements(e.log, &e.coder, f.Kind, f.Loc))...)
+			p, err := gc.SalvagePlacements(e.log, &e.coder, f.Kind, f.Loc)
+			if err != nil {
+				return err
+			}
+			b.Placed = append(b.Placed, e.published(p)...)
 		default:
 			p, err := places(f.Loc, true)
 			if err != nil {
@@ -488,7 +492,10 @@ func (e *Engine) rebuildOnce(ctx context.Context) error {
 			reading.Unlock()
 		}
 		if f.Damaged != nil {
-			for _, p := range gc.SalvagePlacements(e.log, &e.coder, f.Kind, f.Loc) {
+			reading.Lock()
+			places := e.salvage(ctx, f)
+			reading.Unlock()
+			for _, p := range places {
 				if err := rb.AddSalvaged(p.Key, p.Loc); err != nil {
 					return err
 				}
@@ -583,9 +590,7 @@ func (e *Engine) readAgain(ctx context.Context, f seglog.FrameInfo) seglog.Frame
 		if f.Kind == 0 || ctx.Err() != nil { // nothing tells where it begins, or nobody wants it
 			break
 		}
-		if e.recovery.rereads++; e.recovery.rereads <= rereads {
-			time.Sleep(20 * time.Millisecond)
-		}
+		e.beforeReread()
 		kind, payload, err := e.log.ReadFrame(f.Loc, nil)
 		if err == nil {
 			f.Kind, f.Payload, f.Damaged = kind, payload, nil
@@ -597,6 +602,26 @@ func (e *Engine) readAgain(ctx context.Context, f seglog.FrameInfo) seglog.Frame
 	}
 	e.recovery.unread = f.Damaged
 	return f
+}
+
+func (e *Engine) beforeReread() {
+	if e.recovery.rereads++; e.recovery.rereads <= rereads {
+		time.Sleep(20 * time.Millisecond)
+	}
+}
+
+// salvage lists the pages that are whole in a damaged frame. It tries again as
+// readAgain does, where that has not tried.
+func (e *Engine) salvage(ctx context.Context, f seglog.FrameInfo) []chunk.Placement {
+	places, err := gc.SalvagePlacements(e.log, &e.coder, f.Kind, f.Loc)
+	for try := 0; err != nil && try < 3 && !unread(f.Damaged) && ctx.Err() == nil; try++ {
+		e.beforeReread()
+		places, err = gc.SalvagePlacements(e.log, &e.coder, f.Kind, f.Loc)
+	}
+	if err != nil {
+		e.recovery.unread = err
+	}
+	return places
 }
 
 // damagedSeq is the sequence of a canister's newest record if that can not be

@@ -200,7 +200,11 @@ func (g *Collector) pointers(ctx context.Context, segment seglog.SegmentID) (poi
 			return p, fmt.Errorf("%w: %w", errUnread, f.Damaged)
 		case f.Damaged != nil:
 			p.broken++
-			for _, pl := range SalvagePlacements(g.log, g.store.Coder(), f.Kind, f.Loc) {
+			places, err := SalvagePlacements(g.log, g.store.Coder(), f.Kind, f.Loc)
+			if err != nil {
+				return p, fmt.Errorf("%w: %w", errUnread, err)
+			}
+			for _, pl := range places {
 				at[pl.Key] = slotAt{f.Loc.Offset, pl.Loc.Slot}
 			}
 			continue
@@ -270,9 +274,9 @@ func (g *Collector) cleanGroup(f seglog.FrameInfo, p pointers, res *cleaned, to 
 
 // cleanDamaged hands on what is whole in a damaged group and pointed at.
 func (g *Collector) cleanDamaged(f seglog.FrameInfo, p pointers, res *cleaned, to *regroup) error {
-	s, _, ok := salvage(g.log, g.store.Coder(), f.Kind, f.Loc)
-	if !ok {
-		return nil
+	s, _, err := salvage(g.log, g.store.Coder(), f.Kind, f.Loc)
+	if err != nil {
+		return fmt.Errorf("%w: %w", errUnread, err)
 	}
 	for i, id := range s.IDs {
 		at := slotAt{f.Loc.Offset, uint8(i)}

@@ -10,30 +10,27 @@ import (
 // itself by its ID, so one wrong byte costs the pages that need it and no others.
 // Nothing is left of other frames. kind is 0 where the header is lost and no
 // directory tells; loc may then reach beyond the frame, and the one that is returned
-// does not.
-func salvage(log *seglog.Log, coder *chunk.Coder, kind seglog.Kind, loc seglog.Loc) (g chunk.Salvaged, at seglog.Loc, ok bool) {
+// does not. With an error there may be more.
+func salvage(log *seglog.Log, coder *chunk.Coder, kind seglog.Kind, loc seglog.Loc) (g chunk.Salvaged, at seglog.Loc, err error) {
 	n := loc.PayloadSize()
 	if kind == 0 {
 		n = min(n, chunk.MaxGroup)
 	}
 	if kind != 0 && kind != seglog.KindGroup {
-		return g, at, false
+		return g, at, nil
 	}
-	g = coder.SalvageAt(log, loc, n)
+	g, err = coder.SalvageAt(log, loc, n)
 	at = loc
 	at.Length -= uint32(loc.PayloadSize() - g.Size)
-	return g, at, g.Whole != 0
+	return g, at, err
 }
 
 // SalvagePlacements is FramePlacements of a damaged frame: it lists the pages that
 // are whole. What a reader takes from such a frame must be found by who builds an
-// index as well.
-func SalvagePlacements(log *seglog.Log, coder *chunk.Coder, kind seglog.Kind, loc seglog.Loc) []chunk.Placement {
-	g, at, ok := salvage(log, coder, kind, loc)
-	if !ok {
-		return nil
-	}
-	var out []chunk.Placement
+// index as well. With an error there may be more, and those that are listed are
+// whole all the same.
+func SalvagePlacements(log *seglog.Log, coder *chunk.Coder, kind seglog.Kind, loc seglog.Loc) (out []chunk.Placement, err error) {
+	g, at, err := salvage(log, coder, kind, loc)
 	for i, id := range g.IDs {
 		if g.Has(i) {
 			out = append(out, chunk.Placement{Key: g.Domain.Key(id), Loc: index.Location{
@@ -41,5 +38,5 @@ func SalvagePlacements(log *seglog.Log, coder *chunk.Coder, kind seglog.Kind, lo
 			}})
 		}
 	}
-	return out
+	return out, err
 }

@@ -24,7 +24,8 @@ func (l *Log) ReadFrame(loc Loc, buf []byte) (Kind, []byte, error) {
 // ReadPart fills buf with the payload of a frame from off on, as it is on disk:
 // nothing is verified. It is for content that proves itself, of which less is
 // wanted than the frame has; what does not prove itself is read with ReadFrame,
-// which tells why. Safe for concurrent use.
+// which tells why. Its errors are those of ReadFrame, beside io.ErrUnexpectedEOF for
+// what is beyond the frame. Safe for concurrent use.
 func (l *Log) ReadPart(loc Loc, off int, buf []byte) error {
 	seg, err := l.acquire(loc.Segment)
 	if err != nil {
@@ -35,8 +36,11 @@ func (l *Log) ReadPart(loc Loc, off int, buf []byte) error {
 	if off < 0 || end > int64(loc.Length) || int64(loc.Offset)+end > seg.written.Load() {
 		return fmt.Errorf("seglog: %s: %d bytes at %d of the payload: %w", loc, len(buf), off, io.ErrUnexpectedEOF)
 	}
-	if err := l.readAt(seg, buf, int64(loc.Offset)+headerSize+int64(off)); err != nil {
+	err = l.readAt(seg, buf, int64(loc.Offset)+headerSize+int64(off))
+	if isTransient(err) {
 		return fmt.Errorf("seglog: %s: %w", loc, err)
+	} else if err != nil {
+		return &FrameError{Segment: seg.id, File: seg.path, Offset: loc.Offset, Reason: "can not be read", Err: err}
 	}
 	return nil
 }
