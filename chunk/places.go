@@ -12,6 +12,8 @@ type Placement struct {
 	Key  Key
 	Loc  index.Location
 	Node bool
+	// Damaged: the frame is not whole, though this page of it is.
+	Damaged bool
 }
 
 // Between the sync that makes a batch visible and the step that applies it to

@@ -116,7 +116,10 @@ func TestWritingAPageAgainHealsIt(t *testing.T) {
 					t.Fatalf("not healed: %v", err)
 				}
 				reopen(true)
-				if err := read(); err != nil || e.Lossy() {
+				if en, _, _ := e.Entry(pageID(32)); en.Lost {
+					t.Fatal("lost again")
+				}
+				if err := read(); err != nil {
 					t.Fatalf("lost again: %v", err)
 				}
 			})

@@ -12,27 +12,43 @@ import (
 	"github.com/snapstore/snapstore/internal/testkit/drive"
 )
 
-// What is whole in a damaged frame is not given up for a read that fails while it is
-// looked for, by a repair, a rebuild or a replay. What the error was in the way of is
-// there at the next open at the latest.
-func TestReadErrorsBesideDamage(t *testing.T) {
-	t.Parallel()
+// rotten is a page that rottenFrame damages, and beside another that lies with it.
+const rotten, beside testkit.Content = 104, 105
+
+// rottenFrame makes a store of one canister, with pages of stable memory from 100 on, of
+// which one rots. The index is not written.
+func rottenFrame(t *testing.T, pages int) (*testkit.Disk, *engine.Options, *engine.Engine) {
+	t.Helper()
 	disk := testkit.NewDisk()
-	o := engine.Options{FS: disk.Mount(), Ballast: -1, NoBackground: true, NoCompression: true}
-	must0(engine.Create("store", &o))
-	e := must(engine.Open("store", &o))
-	c := must(e.CreateCanister(bg, drive.Canister(0)))
+	o := &engine.Options{FS: disk.Mount(), Ballast: -1, NoBackground: true, NoCompression: true}
+	must0(engine.Create("store", o))
+	e := must(engine.Open("store", o))
+	takeFrom100(t, e, 0, pages)
+	rotOn(t, disk, e, rotten)
+	return disk, o, e
+}
+
+func takeFrom100(t *testing.T, e *engine.Engine, canister, pages int) {
+	t.Helper()
+	c := must(e.CreateCanister(bg, drive.Canister(canister)))
 	m := must(c.Memory(engine.StableMemory))
-	const pages, rotten = 20, 4
-	must0(m.Resize(pages * engine.PageSize))
+	must0(m.Resize(uint64(pages) * engine.PageSize))
 	for i := range pages {
 		must(m.WriteAt(testkit.Content(i+100).Bytes(engine.PageSize), int64(i*engine.PageSize)))
 	}
 	must(c.Take(bg, engine.TakeOptions{}))
 	must(c.Checkpoint(bg)) // what is not the last batch was synced
 	quiet(t, e)
-	rotOn(t, disk, e, testkit.Content(100+rotten))
-	at, _, _ := e.Entry(pageID(100 + rotten))
+}
+
+// What is whole in a damaged frame is not given up for a read that fails while it is
+// looked for, by a repair, a rebuild or a replay. What the error was in the way of is
+// there at the next open at the latest.
+func TestReadErrorsBesideDamage(t *testing.T) {
+	t.Parallel()
+	const pages = 20
+	disk, o, e := rottenFrame(t, pages)
+	at, _, _ := e.Entry(pageID(rotten))
 	killed := disk.Crash(100, nil)
 	must0(e.Close())
 	file := "store/log/" + seglog.SegmentID(at.Segment).String() + ".seg"
@@ -47,7 +63,7 @@ func TestReadErrorsBesideDamage(t *testing.T) {
 				fault := fault
 				fault.Under, fault.Met = file, func() { met = true }
 				d := disk.Crash(100, nil)
-				o := o
+				o := *o
 				fs := d.Mount()
 				fs.Inject(&fault)
 				o.FS = fs
@@ -86,4 +102,43 @@ func TestReadErrorsBesideDamage(t *testing.T) {
 		o.RebuildIndex = true
 		return open(o)
 	})
+}
+
+// A process that died after a page of a damaged frame was written again has the page
+// where it is whole when the log was replayed.
+func TestReplayKeepsWhatHealed(t *testing.T) {
+	disk, o, e := rottenFrame(t, 20)
+	defer e.Close()
+	old, _, _ := e.Entry(pageID(beside))
+	for _, err := range e.Verify(bg, engine.VerifyOptions{}) { // marks what is in the frame lost
+		must0(err)
+	}
+	waitLost(t, e, beside)
+	takeFrom100(t, e, 1, 20)
+	o.FS = disk.Crash(100, nil).Mount()
+	again := must(engine.Open("store", o))
+	defer again.Close()
+	if now, _, _ := again.Entry(pageID(beside)); now.Lost || now.Location == old.Location {
+		t.Errorf("the page is at %v (lost %t), and was at %v before it was written again", now.Location, now.Lost, old.Location)
+	}
+}
+
+// An index that is built anew, or brought up to date, knows which pages lie in a damaged
+// frame: the next take that brings one does not share it.
+func TestPagesOfADamagedFrameAreNotShared(t *testing.T) {
+	for _, rebuild := range []bool{false, true} {
+		disk, o, e := rottenFrame(t, 20)
+		old, _, _ := e.Entry(pageID(beside))
+		o.FS, o.RebuildIndex = disk.Crash(100, nil).Mount(), rebuild
+		must0(e.Close())
+		e = must(engine.Open("store", o))
+		if now, _, _ := e.Entry(pageID(beside)); now.Location != old.Location || !now.Lost || !e.Lossy() {
+			t.Errorf("rebuilt %t: lost %t at %v, was at %v", rebuild, now.Lost, now.Location, old.Location)
+		}
+		takeFrom100(t, e, 1, 20)
+		if now, _, _ := e.Entry(pageID(beside)); now.Location == old.Location || now.Lost {
+			t.Errorf("rebuilt %t: a take shares the page at %v", rebuild, now.Location)
+		}
+		must0(e.Close())
+	}
 }

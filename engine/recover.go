@@ -27,7 +27,7 @@ type recovery struct {
 	rebuilt  string // why the index was built anew; empty if it was not
 	batches  int
 	duration time.Duration
-	lost     uint64 // IDs that a rebuild found named and not stored
+	lost     uint64 // IDs that a rebuild found named, and not in a whole frame
 	bad      error  // of the last node or record that could not be read while counting
 	unread   error  // of what a rebuild left out because reading failed
 	rereads  int    // so far

@@ -154,7 +154,7 @@ type Usage struct {
 	Nodes       uint64 `json:"nodes"`        // distinct tree nodes and manifests
 	UniqueBytes uint64 `json:"unique_bytes"` // Pages, uncompressed
 	Limbo       uint64 `json:"limbo"`        // chunks that wait to be destroyed
-	Lost        uint64 `json:"lost"`         // chunks whose bytes can not be read
+	Lost        uint64 `json:"lost"`         // chunks that could not be read, or lie in damaged frames
 }
 
 // Usage counts every entry of the index; it takes a second per few million.

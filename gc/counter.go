@@ -283,7 +283,7 @@ func (c *Counter) enterUnmet(out *index.Batch) error {
 			e.Node = p.Node
 			out.PutLimbo(sorted[i])
 		}
-		place(out, &e, p.Loc)
+		c.put(out, &e, p)
 		setEntry(out, sorted[i], e, ok)
 		return nil
 	})
@@ -512,6 +512,19 @@ func place(out *index.Batch, e *index.Entry, at index.Location) {
 	out.AddLive(e.Segment, int64(e.Share()))
 }
 
+// put gives an entry the place where a batch stored it. In a damaged frame it is lost
+// all the same: what brings it again is not to rely on that, and heals it.
+func (c *Counter) put(out *index.Batch, e *index.Entry, p chunk.Placement) {
+	lost := e.Lost
+	place(out, e, p.Loc)
+	if p.Damaged {
+		e.Lost = true
+		if !lost {
+			c.noteLost(out)
+		}
+	}
+}
+
 // toIndex gives keys in the order of the index, each once.
 func toIndex(ids []chunk.Key) []chunk.Key {
 	out := slices.Clone(ids)
@@ -586,7 +599,7 @@ func (c *Counter) setCount(out *index.Batch, id chunk.Key, e index.Entry, ok boo
 				// What lies below it may have been left out of the counts.
 				c.idx.MarkUntrusted(fmt.Errorf("node %v was lost and is back: what it names must be counted anew", id))
 			}
-			place(out, &e, p.Loc)
+			c.put(out, &e, p)
 		} else if !e.Lost {
 			unplace(out, &e)
 			c.noteLost(out)

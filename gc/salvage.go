@@ -33,7 +33,7 @@ func SalvagePlacements(log *seglog.Log, coder *chunk.Coder, kind seglog.Kind, lo
 	g, at, err := salvage(log, coder, kind, loc)
 	for i, id := range g.IDs {
 		if g.Has(i) {
-			out = append(out, chunk.Placement{Key: g.Domain.Key(id), Loc: index.Location{
+			out = append(out, chunk.Placement{Key: g.Domain.Key(id), Damaged: true, Loc: index.Location{
 				Segment: uint64(at.Segment), Offset: at.Offset, Length: at.Length, Slot: uint8(i), Slots: uint8(len(g.IDs)),
 			}})
 		}

@@ -48,7 +48,7 @@ func (r rebuildIndexResult) text(w io.Writer) {
 	fmt.Fprintf(w, "built the index anew in %s: %s and %s from %s of log\n",
 		r.DurationSeconds, plural(int(r.Pages), "page"), plural(int(r.Nodes), "node"), ui.Bytes(uint64(max(r.LogBytes, 0))))
 	if r.Lost > 0 {
-		fmt.Fprintf(w, "%s named and can not be read\n", ui.Count(r.Lost)+" pages and nodes are")
+		fmt.Fprintf(w, "%s lost, or lie in damaged frames\n", ui.Count(r.Lost)+" pages and nodes are")
 	}
 }
 
@@ -72,7 +72,7 @@ func (o *rebuildIndexOptions) run(ctx context.Context, a *app) error {
 			return err
 		}
 		if r.Lost > 0 {
-			return fail(exitProblems, `run "snapstore verify" to see which snapshots are concerned`, "%d pages and nodes are lost", r.Lost)
+			return fail(exitProblems, `run "snapstore verify" to see which snapshots are concerned`, "%d pages and nodes are lost, or lie in damaged frames", r.Lost)
 		}
 		return nil
 	})

@@ -54,7 +54,8 @@ type RebuildStats struct {
 	// Locations is the number of distinct IDs in the log, Entries of those that
 	// something introduces.
 	Locations, Entries uint64
-	// Lost is how many of the entries have no location: the log misses them.
+	// Lost is how many of the entries are: the log misses them, or has them in
+	// damaged frames only.
 	Lost uint64
 	// LiveBytes is the sum over all segments.
 	LiveBytes int64
@@ -164,7 +165,7 @@ func (b *Rebuilder) AddLocation(id ID, loc Location, node bool) error {
 }
 
 // AddSalvaged is AddLocation of a page that lies in a damaged frame: it is taken where
-// there is no other location.
+// there is no other location, and lost there.
 func (b *Rebuilder) AddSalvaged(id ID, loc Location) error {
 	return b.addLocation(located{id: id, loc: loc, salvaged: true})
 }
@@ -488,12 +489,14 @@ func (p *rebuildPart) writeEntries(w *tableWriter, f *filter) (*entrySums, error
 		}
 		e := Entry{Count: uint64(n)}
 		if found {
-			e.Location, e.Node = at.loc, at.node
+			e.Location, e.Node, e.Lost = at.loc, at.node, at.salvaged
 			if share := int64(e.Share()); share > 0 {
 				sums.live[e.Segment] += share
 			}
 		} else {
 			e.Lost = true
+		}
+		if e.Lost {
 			sums.lost++
 		}
 		sums.entries++
