@@ -171,15 +171,14 @@ func TestSecondLook(t *testing.T) {
 		if len(k.lost()) != 0 {
 			t.Fatalf("%s: called lost", name)
 		}
-		// For ever, it is lost, after as many looks as the rule says, and one whether
-		// the page is whole in a frame that is not.
-		reads := 0
-		k.l.before = func(seglog.Loc) error { reads++; return first }
+		// For ever, it is lost, after as many looks as the rule says.
+		clear(k.l.reads)
+		k.l.before = func(seglog.Loc) error { return first }
 		if _, err := k.page(id); !errors.Is(err, ErrCorrupt) || !errors.Is(err, first) {
 			t.Fatalf("%s: %v", name, err)
 		}
-		if want := map[string]int{"frame": 3, "gone": goneTries}[name]; reads != want {
-			t.Fatalf("%s: %d reads, want %d", name, reads, want)
+		if want := map[string]int{"frame": 2, "gone": goneTries}[name]; k.l.reads[k.where(id)] != want {
+			t.Fatalf("%s: %d reads, want %d", name, k.l.reads[k.where(id)], want)
 		}
 		if !slices.Equal(k.lost(), []ID{id}) {
 			t.Fatalf("%s: lost: %v", name, k.lost())

@@ -92,21 +92,52 @@ func sizeOfGroup(payload []byte) (int, bool) {
 	return int(min(size, MaxGroup)), size <= uint64(len(payload))
 }
 
-// SalvageAt is Salvage of the first n bytes of a frame's payload. There is nothing in
-// what is not there, and in more than a group has. An error says that something could
-// not be read: it may be whole.
+// SalvageAt is Salvage of the first n bytes of a frame's payload, or of as much of them
+// as can be read. There is nothing in more than a group has. An error says that
+// something could not be read: it may be whole, and what was found is all the same.
 func (c *Coder) SalvageAt(log PartReader, loc seglog.Loc, n int) (Salvaged, error) {
 	if n <= 0 || n > MaxGroup {
 		return Salvaged{}, nil
 	}
 	payload := make([]byte, n)
-	switch err := log.ReadPart(loc, 0, payload); {
-	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, fs.ErrNotExist):
+	err := log.ReadPart(loc, 0, payload)
+	switch {
+	case err == nil:
+	case errors.Is(err, fs.ErrNotExist):
 		return Salvaged{}, nil
-	case err != nil:
+	case errors.Is(err, io.ErrUnexpectedEOF), errors.Is(err, seglog.ErrDamaged):
+		err = readPieces(log, loc, payload)
+	default:
 		return Salvaged{}, err
 	}
-	return c.Salvage(payload), nil
+	return c.Salvage(payload), err
+}
+
+// readPiece is a piece that is read, or not, as a whole: systems read pages of files.
+const readPiece = 4 << 10
+
+// readPieces fills buf with what can be read of the start of a payload, so that a bad
+// sector, or the end of the file, costs no more than itself. The rest is zeros. The
+// error is that of what is there.
+func readPieces(log PartReader, loc seglog.Loc, buf []byte) (err error) {
+	start := int(loc.Offset) + int(loc.Length) - loc.PayloadSize() // in the file
+	for off, size := 0, readPiece; off < len(buf); {
+		piece := buf[off:min(off+size-(start+off)%size, len(buf))]
+		bad := log.ReadPart(loc, off, piece)
+		if errors.Is(bad, io.ErrUnexpectedEOF) {
+			if size /= 2; size > 0 {
+				continue // the end is in it
+			}
+			clear(buf[off:])
+			return err
+		}
+		if bad != nil {
+			clear(piece)
+			err = bad
+		}
+		off += len(piece)
+	}
+	return err
 }
 
 // PartReader reads of a frame's payload what is there, verified or not. *seglog.Log is

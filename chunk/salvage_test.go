@@ -2,9 +2,11 @@ package chunk
 
 import (
 	"bytes"
+	"context"
 	"encoding/binary"
 	"errors"
 	"fmt"
+	"io"
 	"math/rand/v2"
 	"syscall"
 	"testing"
@@ -150,4 +152,50 @@ func TestReadErrorBesideDamageIsNone(t *testing.T) {
 		}
 	}
 	k.idle()
+}
+
+// A sector that can not be read, and the end of a file, cost the pages that need what
+// is there, whether one is asked for or all.
+func TestBadSectorIsThatOfPages(t *testing.T) {
+	t.Parallel()
+	for _, cut := range []bool{false, true} {
+		for eighth := 1; eighth <= 8; eighth++ {
+			k, ids := newHurt(t, func(l *hurtLog, from, to int) error {
+				end, start := l.at.PayloadSize()*eighth/8, int(l.at.Length)-l.at.PayloadSize()
+				sector := (start + end - 1) / 4096
+				switch {
+				case cut && to > end:
+					return &seglog.FrameError{Reason: "can not be read", Err: io.ErrUnexpectedEOF}
+				case !cut && (start+from)/4096 <= sector && (start+to-1)/4096 >= sector:
+					return &seglog.FrameError{Reason: "can not be read", Err: syscall.EIO}
+				}
+				return nil
+			})
+			served := map[ID]bool{}
+			p := make([]byte, PageSize)
+			for _, id := range ids {
+				err := k.s.Page(id, p)
+				if served[id] = err == nil; err != nil && !Unreadable(err) {
+					t.Fatal(err)
+				}
+			}
+			refs := make([]PageRef, len(ids))
+			for i, id := range ids {
+				refs[i] = PageRef{id, make([]byte, PageSize)}
+			}
+			if err := k.s.PagesOnce(context.Background(), refs); err != nil && !Unreadable(err) {
+				t.Fatal(err)
+			}
+			n := 0
+			for _, r := range refs {
+				if whole := Sum(r.Dst) == r.ID; whole != served[r.ID] {
+					t.Errorf("cut %t at %d/8: a page is served among others: %t; alone: %t", cut, eighth, whole, !whole)
+				} else if whole {
+					n++
+				}
+			}
+			t.Logf("cut %t at %d/8: %d of %d pages", cut, eighth, n, len(ids))
+			k.idle()
+		}
+	}
 }
