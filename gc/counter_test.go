@@ -23,9 +23,9 @@ func (noFrames) ReadFrame(seglog.Loc, []byte) (seglog.Kind, []byte, error) {
 
 func (noFrames) ReadPart(seglog.Loc, int, []byte) error { return errors.New("no frames here") }
 
-// A take that meets a chunk and the cleaning that moves it can share a batch:
-// the move must not put the count back to what it was before the take.
-func TestCountsAndMovesOfOneBatch(t *testing.T) {
+// newTestCounter counts into an index that is empty.
+func newTestCounter(t *testing.T) (*index.Index, *chunk.Store, *Counter) {
+	t.Helper()
 	fs := vfs.NewMem()
 	if err := fs.MkdirAll("store", 0o700); err != nil {
 		t.Fatal(err)
@@ -42,7 +42,7 @@ func TestCountsAndMovesOfOneBatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer idx.Close()
+	t.Cleanup(func() { _ = idx.Close() })
 	store, err := chunk.NewStore(chunk.StoreOptions{Index: idx, Log: noFrames{}, NodeID: manifest.NodeID, NodeCacheBytes: 1 << 20})
 	if err != nil {
 		t.Fatal(err)
@@ -51,6 +51,13 @@ func TestCountsAndMovesOfOneBatch(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
+	return idx, store, c
+}
+
+// A take that meets a chunk and the cleaning that moves it can share a batch:
+// the move must not put the count back to what it was before the take.
+func TestCountsAndMovesOfOneBatch(t *testing.T) {
+	idx, store, c := newTestCounter(t)
 	enc, err := (&manifest.Manifest{}).Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -84,5 +91,21 @@ func TestCountsAndMovesOfOneBatch(t *testing.T) {
 	}
 	if live := idx.Live(); live[1] != 200 || live[2] != 200 || live[3] != 128 {
 		t.Errorf("live bytes %v", live)
+	}
+}
+
+// Who waited for a batch finds what it held on to given back: cleaning takes a segment
+// for its next copies then.
+func TestWaitIsBehindDone(t *testing.T) {
+	_, _, c := newTestCounter(t)
+	a := NewApplier(c, 0, slog.New(slog.DiscardHandler))
+	defer a.Close()
+	early := make(chan bool, 1)
+	a.Enqueue(&Batch{Seq: 1, Done: func() { early <- a.Applied() >= 1 }})
+	if err := a.Wait(t.Context(), 1); err != nil {
+		t.Fatal(err)
+	}
+	if <-early {
+		t.Error("the batch counted as applied before it was done")
 	}
 }

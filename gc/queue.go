@@ -71,13 +71,13 @@ func (a *Applier) work() {
 		if failpoint.Enabled {
 			b.pass(failpoint.Applied, failpoint.Repointed)
 		}
+		if b.Done != nil {
+			b.Done() // who waits for the batch may want what it held on to
+		}
 		a.mu.Lock()
 		a.applied, a.busy = b.Seq, false
 		a.mu.Unlock()
 		a.changed.Broadcast()
-		if b.Done != nil {
-			b.Done()
-		}
 	}
 }
 
