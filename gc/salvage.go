@@ -11,7 +11,7 @@ import (
 // Nothing is left of other frames. kind is 0 where the header is lost and no
 // directory tells; loc may then reach beyond the frame, and the one that is returned
 // does not. With an error there may be more.
-func salvage(log *seglog.Log, coder *chunk.Coder, kind seglog.Kind, loc seglog.Loc) (g chunk.Salvaged, at seglog.Loc, err error) {
+func salvage(log chunk.PartReader, coder *chunk.Coder, kind seglog.Kind, loc seglog.Loc) (g chunk.Salvaged, at seglog.Loc, err error) {
 	n := loc.PayloadSize()
 	if kind == 0 {
 		n = min(n, chunk.MaxGroup)
@@ -21,7 +21,9 @@ func salvage(log *seglog.Log, coder *chunk.Coder, kind seglog.Kind, loc seglog.L
 	}
 	g, err = coder.SalvageAt(log, loc, n)
 	at = loc
-	at.Length -= uint32(loc.PayloadSize() - g.Size)
+	if kind == 0 { // else a length in the group may be what is damaged
+		at.Length -= uint32(loc.PayloadSize() - g.Size)
+	}
 	return g, at, err
 }
 
@@ -29,7 +31,7 @@ func salvage(log *seglog.Log, coder *chunk.Coder, kind seglog.Kind, loc seglog.L
 // are whole. What a reader takes from such a frame must be found by who builds an
 // index as well. With an error there may be more, and those that are listed are
 // whole all the same.
-func SalvagePlacements(log *seglog.Log, coder *chunk.Coder, kind seglog.Kind, loc seglog.Loc) (out []chunk.Placement, err error) {
+func SalvagePlacements(log chunk.PartReader, coder *chunk.Coder, kind seglog.Kind, loc seglog.Loc) (out []chunk.Placement, err error) {
 	g, at, err := salvage(log, coder, kind, loc)
 	for i, id := range g.IDs {
 		if g.Has(i) {
