@@ -1,6 +1,7 @@
 package gc
 
 import (
+	"bytes"
 	"context"
 	"errors"
 	"fmt"
@@ -251,16 +252,22 @@ func (g *Collector) cleanGroup(f seglog.FrameInfo, p pointers, res *cleaned, to 
 	}
 	defer g.raws.Put(buf)
 	pages, _, err := g.store.Coder().DecodeGroup(*buf, f.Payload)
+	var left chunk.Salvaged
+	if err != nil { // the frame is whole, and was not when it was made
+		left = g.store.Coder().Salvage(bytes.Clone(f.Payload))
+	}
 	for i, id := range ids {
 		if !live[i] {
 			continue
 		}
-		if err != nil {
-			res.damaged = append(res.damaged, d.Key(id))
-			continue
+		var page []byte
+		switch {
+		case err == nil:
+			page = pages[i*chunk.PageSize : (i+1)*chunk.PageSize]
+		case left.Has(i):
+			page = left.Page(i)
 		}
-		page := pages[i*chunk.PageSize : (i+1)*chunk.PageSize]
-		if chunk.Sum(page) != id {
+		if page == nil || chunk.Sum(page) != id {
 			res.damaged = append(res.damaged, d.Key(id))
 			continue
 		}

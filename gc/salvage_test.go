@@ -1,6 +1,7 @@
 package gc
 
 import (
+	"bytes"
 	"encoding/binary"
 	"io"
 	"testing"
@@ -65,5 +66,42 @@ func TestSalvagedPlacesKeepTheLengthOfTheirFrame(t *testing.T) {
 		if pl.Loc.Length != p.at(0).Length {
 			t.Errorf("slot %d is in a frame of %d bytes, which has %d", pl.Loc.Slot, pl.Loc.Length, p.at(0).Length)
 		}
+	}
+}
+
+// A group that can not be decoded, in a frame that is whole, costs the pages that need
+// what is wrong.
+func TestCleaningAGroupThatDoesNotDecode(t *testing.T) {
+	ids, pages, p := newGroup(t)
+	for i := len(p) - 8; i < len(p); i++ {
+		p[i] = 0xff
+	}
+	if _, _, err := chunk.DecodeGroup(nil, p); err == nil {
+		t.Fatal("it decodes")
+	}
+	_, store, _ := newTestCounter(t)
+	g := &Collector{store: store}
+	f := seglog.FrameInfo{Kind: seglog.KindGroup, Loc: p.at(0), Payload: bytes.Clone(p)}
+	into := pointers{into: map[slotAt]chunk.Key{}}
+	for i, id := range ids {
+		into.into[slotAt{f.Loc.Offset, uint8(i)}] = chunk.Key(id)
+	}
+	var res cleaned
+	to := newRegroup(nil, chunk.CodecRaw, store.Coder())
+	if err := g.cleanGroup(f, into, &res, to); err != nil {
+		t.Fatal(err)
+	}
+	if res.pages < chunk.GroupPages*3/4 || len(res.damaged) == 0 || int(res.pages)+len(res.damaged) != chunk.GroupPages {
+		t.Errorf("%d pages, %d damaged", res.pages, len(res.damaged))
+	}
+	for _, kept := range to.sets {
+		for i, id := range kept.ids {
+			if !bytes.Equal(kept.pages[i*chunk.PageSize:(i+1)*chunk.PageSize], pages[i*chunk.PageSize:(i+1)*chunk.PageSize]) || id != ids[i] {
+				t.Errorf("page %d is another", i)
+			}
+		}
+	}
+	if !bytes.Equal(f.Payload, p) {
+		t.Error("the frame was changed")
 	}
 }
