@@ -142,3 +142,40 @@ func TestPagesOfADamagedFrameAreNotShared(t *testing.T) {
 		must0(e.Close())
 	}
 }
+
+// Cleaning that fails after some parts tells what it wrote in them.
+func TestBytesWrittenBeforeCleaningFails(t *testing.T) {
+	told := false
+	for after := 0; !told; after++ {
+		disk := testkit.NewDisk()
+		fs := disk.Mount()
+		o := &engine.Options{FS: fs, NoBackground: true, NoCompression: true, SegmentSize: 8 << 20, Ballast: -1, CountStep: 16, CleanBelow: 0.95}
+		must0(engine.Create("store", o))
+		e := must(engine.Open("store", o))
+		c := must(e.CreateCanister(bg, drive.Canister(0)))
+		m := must(c.Memory(engine.StableMemory))
+		const pages = 100
+		must0(m.Resize(pages * engine.PageSize))
+		for i := range pages {
+			must(m.WriteAt(testkit.Content(i+100).Bytes(engine.PageSize), int64(i*engine.PageSize)))
+		}
+		first := must(c.Take(bg, engine.TakeOptions{})).ID
+		for i := 0; i < pages; i += 4 {
+			must(m.WriteAt(testkit.Content(i+1000).Bytes(engine.PageSize), int64(i*engine.PageSize)))
+		}
+		must(c.Take(bg, engine.TakeOptions{}))
+		must0(e.Delete(bg, first))
+		before := e.Sequence()
+		fs.Inject(&testkit.Fault{Kind: testkit.OpWrite, Under: "store/log", After: after, Err: syscall.EIO})
+		r, err := e.GC(bg, engine.GCOptions{})
+		if err == nil {
+			t.Fatal("nothing failed after a part")
+		}
+		told = e.Sequence() > before+1 // of its parts, one at least
+		if told && r.BytesWritten == 0 {
+			t.Errorf("after %d batches: %v: %+v", e.Sequence()-before, err, r)
+		}
+		fs.Inject()
+		_ = e.Close()
+	}
+}

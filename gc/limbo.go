@@ -119,15 +119,15 @@ func (c *Counter) destroy(some []chunk.Key) (destroyed int, err error) {
 		}
 		return out.Commit()
 	})
-	if noSpace(err) {
-		return 0, err // nothing was applied, and the same may be tried again
+	if err != nil && !noSpace(err) { // else the same may be tried again
+		c.limbo.set(nil)
+		c.idx.MarkUntrusted(err)
+	}
+	if err != nil {
+		return 0, err // nothing was applied
 	}
 	for _, id := range some {
 		c.limbo.clear(id)
 	}
-	if err != nil {
-		c.limbo.set(nil)
-		c.idx.MarkUntrusted(err)
-	}
-	return destroyed, err
+	return destroyed, nil
 }

@@ -120,10 +120,11 @@ func (g *Collector) empty(ctx context.Context, v victim) (damaged bool, err erro
 	}
 	res := cleaned{broken: p.broken}
 	if v.live > 0 || len(p.found) > 0 {
-		if res, err = g.clean(ctx, v.id, p); err != nil {
+		res, err = g.clean(ctx, v.id, p)
+		g.totals.written.Add(res.written) // also by the parts before one that failed
+		if err != nil {
 			return false, fmt.Errorf("clean segment %v: %w", v.id, err)
 		}
-		g.totals.written.Add(res.written)
 		g.totals.cleaned.Add(1)
 		if res.seq != 0 {
 			if err := g.applier.Wait(ctx, res.seq); err != nil {
