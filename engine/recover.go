@@ -393,14 +393,9 @@ func (e *Engine) published(p []chunk.Placement) []chunk.Key {
 func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
 	var buf []byte
 	var moves []seglog.FrameInfo
-	places := func(loc seglog.Loc, salvage bool) ([]chunk.Placement, error) {
+	damaged := func(err error) bool { return errors.Is(err, seglog.ErrDamaged) && !unread(err) }
+	places := func(loc seglog.Loc) ([]chunk.Placement, error) {
 		kind, payload, err := e.log.ReadFrame(loc, buf)
-		if errors.Is(err, seglog.ErrDamaged) && !unread(err) {
-			if !salvage {
-				return nil, nil
-			}
-			return gc.SalvagePlacements(e.log, &e.coder, 0, loc)
-		}
 		if err != nil {
 			return nil, err
 		}
@@ -415,14 +410,15 @@ func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
 		case f.Kind == seglog.KindMove && f.Damaged == nil:
 			moves = append(moves, f)
 		case f.Kind == seglog.KindMove || f.Stream == seglog.StreamMoved:
-		case f.Damaged != nil:
-			p, err := gc.SalvagePlacements(e.log, &e.coder, f.Kind, f.Loc)
-			if err != nil {
-				return err
-			}
-			b.Placed = append(b.Placed, e.published(p)...)
 		default:
-			p, err := places(f.Loc, true)
+			var p []chunk.Placement
+			err := f.Damaged
+			if err == nil {
+				p, err = places(f.Loc)
+			}
+			if f.Damaged != nil || damaged(err) {
+				p, err = gc.SalvagePlacements(e.log, &e.coder, f.Kind, f.Loc)
+			}
 			if err != nil {
 				return err
 			}
@@ -431,7 +427,7 @@ func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
 	}
 	for _, f := range moves {
 		_, payload, err := e.log.ReadFrame(f.Loc, nil)
-		if errors.Is(err, seglog.ErrDamaged) && !unread(err) {
+		if damaged(err) {
 			continue
 		}
 		if err != nil {
@@ -443,9 +439,11 @@ func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
 		}
 		m := gc.Move{Victim: victim}
 		for _, loc := range frames {
-			// As long as the victim stands, what is in it is the better copy.
-			p, err := places(loc, !e.log.Has(victim))
-			if errors.Is(err, seglog.ErrSegmentGone) {
+			p, err := places(loc)
+			if errors.Is(err, seglog.ErrSegmentGone) || damaged(err) {
+				// What is gone was moved on. Where it is damaged, the victim has the
+				// better copy, and stands: it goes with a floor at or above its moves,
+				// and an index below that is not replayed to but built anew.
 				continue
 			}
 			if err != nil {
@@ -574,7 +572,8 @@ func (e *Engine) rebuildOnce(ctx context.Context) error {
 }
 
 // unread tells whether something counts as damaged only because the file system
-// failed to give it: it may well be whole.
+// failed to give it: it may well be whole. A file that is not there, or ends too
+// early, is not that: to read it again does not help.
 func unread(damage error) bool {
 	var fe *seglog.FrameError
 	return errors.As(damage, &fe) && fe.Err != nil && !errors.Is(fe.Err, fs.ErrNotExist) && !errors.Is(fe.Err, io.ErrUnexpectedEOF)

@@ -15,7 +15,8 @@ var (
 	errUnread = fmt.Errorf("segment can not be read: %w", errLeft)
 )
 
-// unread tells whether a frame counts as damaged only because reading failed.
+// unread tells whether a frame counts as damaged only because reading failed. Also
+// where its file is not there: that can be put back, until a repair gives it up.
 func unread(damage error) bool {
 	var fe *seglog.FrameError
 	return errors.As(damage, &fe) && fe.Err != nil
