@@ -150,6 +150,9 @@ func (b *foundBatch) readError() error {
 	for i := range b.frames {
 		errs = append(errs, b.frames[i].err)
 	}
+	for _, g := range b.gaps {
+		errs = append(errs, g.err)
+	}
 	for _, err := range errs {
 		if e := unreadable(err); e != nil {
 			return e

@@ -15,6 +15,12 @@ type foundFrame struct {
 	rec []byte // a record's payload, where payloads are kept
 }
 
+// A gap is a run of bytes in which no frame starts, and why.
+type gap struct {
+	span
+	err error
+}
+
 // A foundBatch is what stands in a commit segment under one sequence.
 type foundBatch struct {
 	seg        *segment
@@ -22,7 +28,7 @@ type foundBatch struct {
 	start, end int64 // from the first frame to behind the trailer; as found, if that is lost
 	before     span  // bytes between the batch before and this one: batches that are lost
 	frames     []foundFrame
-	gaps       []span // bytes within that are no frames
+	gaps       []gap // bytes within that are no frames
 	trailer    *trailer
 	trailerLoc Loc
 	hash       Hash
@@ -41,8 +47,7 @@ type batchReader struct {
 	entries []dirEntry // of all frames found
 	// gaps are the bytes since the last batch that are no frames; at the end,
 	// what follows the last batch.
-	gaps   []span
-	gapErr error
+	gaps []gap
 	// covered is where the last batch with a trailer ends; -1 behind one
 	// without, of which nobody knows where it ended.
 	covered int64
@@ -66,7 +71,7 @@ func (r *batchReader) next() (*foundBatch, error) {
 			}
 			return b, nil
 		case !it.frame:
-			r.gaps, r.gapErr = append(r.gaps, it.span), it.err
+			r.gaps = append(r.gaps, gap{it.span, it.err})
 		case it.hdr.kind == KindDirectory:
 			r.note(it)
 		default:
@@ -111,8 +116,8 @@ func (r *batchReader) note(it *scanItem) {
 // hold its frames, or those of its neighbours.
 func (r *batchReader) endWithout(b *foundBatch) {
 	b.gaps = r.gaps
-	if b.lost == nil {
-		b.lost = r.gapErr
+	if n := len(r.gaps); b.lost == nil && n > 0 {
+		b.lost = r.gaps[n-1].err
 	}
 	if b.lost == nil {
 		b.lost = r.sc.fail(b.end, "the batch ends without a trailer", nil)
@@ -158,7 +163,7 @@ func (r *batchReader) endWith(b *foundBatch, it *scanItem) {
 	for i := range b.frames {
 		f := &b.frames[i]
 		if at < int64(f.offset) {
-			b.gaps = append(b.gaps, span{at, int64(f.offset)})
+			b.gaps = append(b.gaps, r.gapAt(at, int64(f.offset)))
 		}
 		good = good && f.err == nil && int64(f.offset) >= b.start
 		at = f.end()
@@ -166,13 +171,36 @@ func (r *batchReader) endWith(b *foundBatch, it *scanItem) {
 		headers.Write(head)
 	}
 	if at < int64(t.end) {
-		b.gaps = append(b.gaps, span{at, int64(t.end)})
+		b.gaps = append(b.gaps, r.gapAt(at, int64(t.end)))
 	}
 	var sum Hash
 	headers.Sum(sum[:0])
 	b.whole = good && len(b.gaps) == 0 && sum == t.headerHash &&
 		len(b.frames) == int(t.frames) && b.recordsStand()
-	r.gaps, r.gapErr, r.covered = nil, nil, b.end
+	r.gaps, r.covered = nil, b.end
+}
+
+// gapAt is the gap that a trailer knows of. Where some of it could not be read, that is
+// why.
+func (r *batchReader) gapAt(from, to int64) gap {
+	g := gap{span: span{from, to}}
+	for _, met := range r.gaps {
+		if met.overlaps(g.span) && (g.err == nil || unreadable(met.err) != nil) {
+			g.err = met.err
+		}
+	}
+	return g
+}
+
+// failedAt is the error of reading where a frame should be, if that is why there is none.
+func (b *foundBatch) failedAt(off uint32) error {
+	var f *FrameError
+	for _, g := range b.gaps {
+		if g.from <= int64(off) && int64(off) < g.to && errors.As(g.err, &f) {
+			return f.Err
+		}
+	}
+	return nil
 }
 
 // recordsStand reports whether the records are where the trailer says.

@@ -538,3 +538,75 @@ func TestCloseUnsynced(t *testing.T) {
 		noDamage(t, l)
 	}
 }
+
+// A sector with the header of a frame that can not be read is no proof that the frame is
+// gone, whoever comes to it: the batch is not dropped as torn, and a replay says why.
+func TestUnreadableHeader(t *testing.T) {
+	mem := vfs.NewMem()
+	bad := int64(-1)
+	fs := &faultFS{FS: mem, before: func(op fsOp) error {
+		if bad >= 0 && op.name == "read" && op.segment() && op.off < bad+scanSector && op.off+op.n > bad {
+			return syscall.EIO
+		}
+		return nil
+	}}
+	options := func(fs vfs.FS) Options {
+		o := testOptions(fs)
+		o.SegmentSize = 64 << 10
+		return o
+	}
+	// The frame begins where a sector does, and ends in the next one.
+	begin := func(fs vfs.FS, filler int) (l *Log, last *Request) {
+		newStore(t, fs)
+		l, last = mustStart(t, options(fs)), request("k", 2, scanSector+1000, 100)
+		mustCommit(t, l, request("k", 1, filler))
+		mustCommit(t, l, last)
+		return l, last
+	}
+	_, last := begin(vfs.NewMem(), 0)
+	l, last := begin(fs, scanSector-int(last.Locs[0].Offset%scanSector))
+	sector := int64(last.Locs[0].Offset)
+	seq, _ := l.Last()
+	if sector%scanSector != 0 {
+		t.Fatal(last.Locs)
+	}
+	crashed := copyLive(t, l, fs)
+	mustCommit(t, l, request("k", 3))
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	bad = sector
+	l = mustOpen(t, options(fs))
+	found := 0
+	for _, b := range replayAll(t, l) {
+		for _, f := range b.Frames {
+			if f.Damaged != nil {
+				if found++; b.Seq != seq || !errors.Is(f.Damaged, syscall.EIO) {
+					t.Errorf("batch %s: %v", b.Seq, f.Damaged)
+				}
+			}
+		}
+		for _, r := range b.Records {
+			if r.Damaged != nil && !errors.Is(r.Damaged, syscall.EIO) {
+				t.Errorf("batch %s: record: %v", b.Seq, r.Damaged)
+			}
+		}
+	}
+	if found != 1 {
+		t.Errorf("%d frames are damaged", found)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	fs.FS = crashed
+	if l, err := Open(options(fs)); !errors.Is(err, syscall.EIO) {
+		t.Errorf("a last batch of which a header can not be read: %v", err)
+		_ = l.Close()
+	}
+	bad = -1
+	l = mustOpen(t, options(fs))
+	defer l.Close()
+	if got, _ := l.Last(); got != seq {
+		t.Errorf("the last batch is %s, want %s", got, seq)
+	}
+}

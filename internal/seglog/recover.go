@@ -108,8 +108,8 @@ func (l *Log) recover(r *root) error {
 		s.entries = rd.entries
 		s.written.Store(s.size)
 		for _, g := range rd.gaps {
-			if g.to > s.size && unreadable(rd.gapErr) != nil {
-				return fmt.Errorf("can not tell whether a batch was synced: %w", rd.gapErr)
+			if g.to > s.size && unreadable(g.err) != nil {
+				return fmt.Errorf("can not tell whether a batch was synced: %w", g.err)
 			}
 		}
 	}
@@ -217,7 +217,7 @@ func (l *Log) readOpen(s *segment) (*batchReader, []*foundBatch, error) {
 			s.stream = it.hdr.stream
 			break
 		}
-		rd.gaps, rd.gapErr = append(rd.gaps, it.span), it.err
+		rd.gaps = append(rd.gaps, gap{it.span, it.err})
 		rd.peeked = false
 	}
 	var found []*foundBatch

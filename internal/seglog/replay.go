@@ -158,7 +158,7 @@ func (l *Log) replaySegment(ctx context.Context, s *segment, after Sequence, ran
 	for _, g := range rd.gaps {
 		l.addDamage(Damage{
 			File: s.path, Segment: s.id, Offset: uint32(g.from), Length: uint32(g.to - g.from),
-			Reason: "the end of the segment: " + reasonOf(rd.gapErr),
+			Reason: "the end of the segment: " + reasonOf(g.err),
 		})
 	}
 	return nil
@@ -187,8 +187,8 @@ func (l *Log) batchOf(ctx context.Context, b *foundBatch, ranges bool) (*Batch, 
 	}
 	for _, g := range b.gaps {
 		out.Frames = append(out.Frames, FrameInfo{
-			Stream: StreamCommit, Loc: spanLoc(b.seg.id, g), Batch: b.seq,
-			Damaged: &FrameError{Segment: b.seg.id, File: b.seg.path, Offset: uint32(g.from), Reason: "no frames where there were some"},
+			Stream: StreamCommit, Loc: spanLoc(b.seg.id, g.span), Batch: b.seq,
+			Damaged: &FrameError{Segment: b.seg.id, File: b.seg.path, Offset: uint32(g.from), Reason: "no frames where there were some", Err: b.failedAt(uint32(g.from))},
 		})
 	}
 	for i := range b.frames {
@@ -257,12 +257,12 @@ func recordOf(b *foundBatch, f *foundFrame, t *trailerRecord) RecordInfo {
 	if t != nil {
 		info = RecordInfo{Key: t.key, RecordSeq: t.recordSeq, Moved: t.moved, Loc: Loc{Segment: b.seg.id, Offset: t.offset}}
 	}
-	fail := func(reason string) RecordInfo {
-		info.Damaged = &FrameError{Segment: b.seg.id, File: b.seg.path, Offset: info.Loc.Offset, Reason: reason}
+	fail := func(reason string, err error) RecordInfo {
+		info.Damaged = &FrameError{Segment: b.seg.id, File: b.seg.path, Offset: info.Loc.Offset, Reason: reason, Err: err}
 		return info
 	}
 	if f == nil {
-		return fail("the record is lost")
+		return fail("the record is lost", b.failedAt(info.Loc.Offset))
 	}
 	info.Loc = f.loc()
 	if f.err != nil {
@@ -271,10 +271,10 @@ func recordOf(b *foundBatch, f *foundFrame, t *trailerRecord) RecordInfo {
 	}
 	r, err := decodeRecord(f.rec)
 	if err != nil {
-		return fail(err.Error())
+		return fail(err.Error(), nil)
 	}
 	if t != nil && (string(r.key) != string(t.key) || r.recordSeq != t.recordSeq || r.moved != t.moved) {
-		return fail("the record is not the one its trailer names")
+		return fail("the record is not the one its trailer names", nil)
 	}
 	return RecordInfo{Key: r.key, RecordSeq: r.recordSeq, Moved: r.moved, Loc: f.loc(), Payload: r.payload}
 }
