@@ -291,7 +291,7 @@ func newKit(t testing.TB, set func(*StoreOptions)) *kit {
 		x: &fakeIndex{at: map[index.ID]index.Entry{}},
 		l: &fakeLog{frames: map[seglog.Loc]seglog.NewFrame{}, next: map[seglog.SegmentID]uint32{}, reads: map[seglog.Loc]int{}},
 	}
-	o := StoreOptions{Index: k.x, Log: k.l, NodeID: testNodeID, Workers: 3, OnLost: func(key Key, err error) {
+	o := StoreOptions{Index: k.x, Log: k.l, NodeID: testNodeID, Workers: 3, OnLost: func(key Key, _ *CorruptionError) {
 		k.mu.Lock()
 		defer k.mu.Unlock()
 		k.los = append(k.los, ID(key))

@@ -44,7 +44,7 @@ type StoreOptions struct {
 	// of pages that could, but from a damaged frame.
 	// It runs in the goroutine that reads, which may hold locks of the caller's,
 	// and several may run at once: it notes the ID and returns.
-	OnLost func(Key, error)
+	OnLost func(Key, *CorruptionError)
 }
 
 const defaultCache = 32 << 20
@@ -71,7 +71,7 @@ type shared struct {
 	log     Frames
 	nodeID  NodeID
 	alive   func(segment uint64) bool
-	onLost  func(Key, error)
+	onLost  func(Key, *CorruptionError)
 	workers int
 
 	coder   Coder
@@ -133,7 +133,7 @@ func NewStore(o StoreOptions) (*Store, error) {
 		s.alive = func(uint64) bool { return true }
 	}
 	if s.onLost == nil {
-		s.onLost = func(Key, error) {}
+		s.onLost = func(Key, *CorruptionError) {}
 	}
 	for i := range s.stripes {
 		s.stripes[i].init()

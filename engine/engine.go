@@ -400,7 +400,7 @@ func (e *Engine) DumpIndex(w io.Writer) error {
 // lostPages hands damage met by readers to the counter, off their path.
 type lostPages struct {
 	mu      sync.Mutex
-	pending map[chunk.Key]struct{}
+	pending map[chunk.Key]gc.Lost // the last of each
 	busy    bool
 	stopped bool
 	wg      sync.WaitGroup
@@ -409,16 +409,16 @@ type lostPages struct {
 // lostAtOnce bounds what waits to be marked; more is found again when read.
 const lostAtOnce = 1 << 16
 
-func (l *lostPages) add(id chunk.Key, mark func([]chunk.Key)) {
+func (l *lostPages) add(one gc.Lost, mark func([]gc.Lost)) {
 	l.mu.Lock()
 	defer l.mu.Unlock()
 	if l.stopped || len(l.pending) >= lostAtOnce {
 		return
 	}
 	if l.pending == nil {
-		l.pending = map[chunk.Key]struct{}{}
+		l.pending = map[chunk.Key]gc.Lost{}
 	}
-	l.pending[id] = struct{}{}
+	l.pending[one.Key] = one
 	if l.busy {
 		return
 	}
@@ -428,18 +428,15 @@ func (l *lostPages) add(id chunk.Key, mark func([]chunk.Key)) {
 		defer l.wg.Done()
 		for {
 			l.mu.Lock()
-			ids := make([]chunk.Key, 0, len(l.pending))
-			for id := range l.pending {
-				ids = append(ids, id)
-			}
+			lost := slices.Collect(maps.Values(l.pending))
 			clear(l.pending)
-			if len(ids) == 0 {
+			if len(lost) == 0 {
 				l.busy = false
 				l.mu.Unlock()
 				return
 			}
 			l.mu.Unlock()
-			mark(ids)
+			mark(lost)
 		}
 	}()
 }

@@ -275,11 +275,11 @@ func (e *Engine) makeStore(l chunk.Lookup) (err error) {
 	e.store, err = chunk.NewStore(chunk.StoreOptions{
 		Index: l, Log: e.log, NodeID: manifest.NodeID, PageCacheBytes: e.o.PageCache, NodeCacheBytes: e.o.NodeCache,
 		Alive: e.alive,
-		OnLost: func(id chunk.Key, err error) {
+		OnLost: func(id chunk.Key, err *chunk.CorruptionError) {
 			e.counters.lost.Add(1)
 			e.o.Logger.Error("chunk is damaged", "error", err)
 			if e.counter != nil {
-				e.lost.add(id, func(ids []chunk.Key) { _ = e.counter.MarkLost(ids) })
+				e.lost.add(gc.Lost{Key: id, Segment: err.Segment, Offset: err.Offset}, func(lost []gc.Lost) { _ = e.counter.MarkLost(lost) })
 			}
 		},
 	})

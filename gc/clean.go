@@ -19,7 +19,7 @@ import (
 type cleaned struct {
 	pages, nodes, records uint64
 	written               int64 // bytes of frames
-	damaged               []chunk.Key
+	damaged               []Lost
 	broken                int             // frames that are not whole
 	seq                   seglog.Sequence // the last batch that moved, 0 if nothing was alive
 }
@@ -268,7 +268,7 @@ func (g *Collector) cleanGroup(f seglog.FrameInfo, p pointers, res *cleaned, to 
 			page = left.Page(i)
 		}
 		if page == nil || chunk.Sum(page) != id {
-			res.damaged = append(res.damaged, d.Key(id))
+			res.damaged = append(res.damaged, Lost{d.Key(id), uint64(f.Loc.Segment), f.Loc.Offset})
 			continue
 		}
 		res.pages++

@@ -442,20 +442,34 @@ func (c *Counter) applyMove(out *index.Batch, m Move) error {
 	})
 }
 
-// MarkLost records that the bytes of ids could not be read where their entries
-// say. Takes then treat them as absent, and the next one that brings such a
-// page heals it. What could not be read may be readable again, so the place
-// stays, is tried by every read, and keeps its segment alive.
-func (c *Counter) MarkLost(ids []chunk.Key) error {
+// Lost is content that could not be read from the frame at a place.
+type Lost struct {
+	Key     chunk.Key
+	Segment uint64
+	Offset  uint32
+}
+
+// MarkLost records what could not be read where its entry says; an entry that got
+// another place since is left as it is. Takes then treat the content as absent, and
+// the next one that brings such a page heals it. What could not be read may be
+// readable again, so the place stays, is tried by every read, and keeps its segment
+// alive.
+func (c *Counter) MarkLost(lost []Lost) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.idx.Untrusted(); err != nil {
 		return err
 	}
 	out := c.idx.NewBatch()
-	sorted := toIndex(ids)
+	lost = slices.Clone(lost)
+	slices.SortFunc(lost, func(a, b Lost) int { return bytes.Compare(a.Key[:], b.Key[:]) })
+	lost = slices.CompactFunc(lost, func(a, b Lost) bool { return a.Key == b.Key })
+	sorted := make([]chunk.Key, len(lost))
+	for i := range lost {
+		sorted[i] = lost[i].Key
+	}
 	err := c.idx.GetSorted(sorted, func(i int, e index.Entry, ok bool) error {
-		if !ok || e.Lost {
+		if !ok || e.Lost || e.Segment != lost[i].Segment || e.Offset != lost[i].Offset {
 			return nil
 		}
 		e.Lost = true

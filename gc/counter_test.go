@@ -109,3 +109,22 @@ func TestWaitIsBehindDone(t *testing.T) {
 		t.Error("the batch counted as applied before it was done")
 	}
 }
+
+// What could not be read at a place says nothing of an entry that has another one by now.
+func TestMarkIsOfAPlace(t *testing.T) {
+	idx, _, c := newTestCounter(t)
+	key := chunk.Key{1}
+	out := idx.NewBatch()
+	out.AddEntry(key, index.Entry{Count: 1, Location: index.Location{Segment: 2, Offset: 64, Length: 128, Slots: 1}})
+	if err := out.Commit(); err != nil {
+		t.Fatal(err)
+	}
+	for _, at := range []Lost{{key, 1, 64}, {key, 2, 128}, {key, 2, 64}} {
+		if err := c.MarkLost([]Lost{at}); err != nil {
+			t.Fatal(err)
+		}
+		if e, _, err := idx.Get(key); err != nil || e.Lost != (at == Lost{key, 2, 64}) {
+			t.Errorf("marked at %d:%d: lost %t at %v: %v", at.Segment, at.Offset, e.Lost, e.Location, err)
+		}
+	}
+}

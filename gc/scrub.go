@@ -9,7 +9,6 @@ import (
 	"sync"
 	"time"
 
-	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/internal/index"
 	"github.com/snapstore/snapstore/internal/seglog"
 )
@@ -211,17 +210,16 @@ func (s *Scrubber) segment(ctx context.Context, id seglog.SegmentID, rate int64)
 	if len(bad) == 0 {
 		return nil
 	}
-	ids, err := s.within(ctx, id, bad)
+	lost, err := s.within(ctx, id, bad)
 	if err != nil {
 		return err
 	}
-	return s.counter.MarkLost(ids)
+	return s.counter.MarkLost(lost)
 }
 
 // within lists what has its place in one of the frames. It looks at every entry,
 // which only damage is worth.
-func (s *Scrubber) within(ctx context.Context, segment seglog.SegmentID, frames []seglog.Loc) ([]chunk.Key, error) {
-	var ids []chunk.Key
+func (s *Scrubber) within(ctx context.Context, segment seglog.SegmentID, frames []seglog.Loc) (lost []Lost, err error) {
 	for e, err := range s.idx.Entries(ctx) {
 		if err != nil {
 			return nil, err
@@ -231,12 +229,12 @@ func (s *Scrubber) within(ctx context.Context, segment seglog.SegmentID, frames 
 		}
 		for _, f := range frames {
 			if e.Offset >= f.Offset && e.Offset < f.Offset+f.Length {
-				ids = append(ids, e.ID)
+				lost = append(lost, Lost{e.ID, e.Segment, e.Offset})
 				break
 			}
 		}
 	}
-	return ids, nil
+	return lost, nil
 }
 
 // save makes the progress part of the index; it is durable with its next flush.
