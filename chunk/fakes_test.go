@@ -123,6 +123,12 @@ func (x *fakeIndex) Get(id index.ID) (index.Entry, bool, error) {
 	return e, ok, nil
 }
 
+func (x *fakeIndex) MayContainEach(ids []index.ID, may []bool) {
+	for i := range ids {
+		may[i] = x.MayContain(ids[i])
+	}
+}
+
 func (x *fakeIndex) MayContain(id index.ID) bool {
 	x.mu.Lock()
 	hook := x.onMay

@@ -116,13 +116,13 @@ func (s *shared) meet(p *Pins, ids []Key, met []bool) error {
 		return fmt.Errorf("chunk: meet %d ids, %d answers", len(ids), len(met))
 	}
 	failpoint.At(failpoint.Meet, "")
+	s.maybe(ids, met)
 	var held, ask []int // pinned; of those, what only the index can know
 	for i, id := range ids {
-		if met[i] = id == (Key{}); met[i] {
-			continue
+		if !met[i] {
+			continue // most of what a take brings is new: that is known without a pin
 		}
-		// Most of what a take brings is new: that is known without a pin.
-		if s.surelyAbsent(id) {
+		if met[i] = id == (Key{}); met[i] {
 			continue
 		}
 		st := s.stripe(id)
@@ -166,6 +166,26 @@ func (s *Store) absent(id ID) bool { return s.surelyAbsent(s.domain.Key(id)) }
 func (s *shared) surelyAbsent(id Key) bool {
 	_, placed := s.Placed(id)
 	return !placed && !s.index.MayContain(id)
+}
+
+// maybe sets may[i] to whether ids[i] may be stored. What is published is looked for
+// before the index is asked, as in Placed.
+func (s *shared) maybe(ids []Key, may []bool) {
+	if s.stats.published.Load() == 0 {
+		s.index.MayContainEach(ids, may)
+	} else {
+		indexed := make([]bool, len(ids))
+		for i, id := range ids {
+			_, may[i] = s.Placed(id)
+		}
+		s.index.MayContainEach(ids, indexed)
+		for i := range may {
+			may[i] = may[i] || indexed[i]
+		}
+	}
+	for i, id := range ids {
+		may[i] = may[i] || id == (Key{})
+	}
 }
 
 func (s *shared) unpin(id Key) {

@@ -40,7 +40,8 @@ type published struct {
 // Publish makes placements findable. The batch that brings them is synced. They
 // are published in the order of sync.
 func (s *shared) Publish(places []Placement) {
-	all := make([]published, len(places)) // together, since they go together
+	all := make([]published, len(places))     // together, since they go together
+	s.stats.published.Add(int64(len(places))) // before there is any: see maybe
 	for i := range places {
 		p := &all[i]
 		p.place = places[i]
@@ -54,7 +55,6 @@ func (s *shared) Publish(places []Placement) {
 		}
 		st.mu.Unlock()
 	}
-	s.stats.published.Add(int64(len(places)))
 }
 
 // Placed returns the oldest placement of id that waits to be applied.

@@ -17,6 +17,8 @@ import (
 type Lookup interface {
 	Get(index.ID) (index.Entry, bool, error)
 	MayContain(index.ID) bool
+	// MayContainEach sets may[i] to MayContain(ids[i]).
+	MayContainEach(ids []index.ID, may []bool)
 }
 
 // Frames reads frames of the log. *seglog.Log is one.

@@ -681,3 +681,9 @@ func (r rebuilding) Get(id index.ID) (index.Entry, bool, error) {
 }
 
 func (r rebuilding) MayContain(index.ID) bool { return true }
+
+func (r rebuilding) MayContainEach(ids []index.ID, may []bool) {
+	for i := range ids {
+		may[i] = true
+	}
+}

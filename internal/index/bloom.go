@@ -65,6 +65,12 @@ func (b *bloomLayer) add(id *ID, seed uint64) bool {
 	return fresh
 }
 
+// touch reads the block of an ID, for who will ask for it soon.
+func (b *bloomLayer) touch(id *ID, seed uint64) {
+	block, _ := b.place(id, seed)
+	atomic.LoadUint64(&block[0])
+}
+
 func (b *bloomLayer) has(id *ID, seed uint64) bool {
 	block, mask := b.place(id, seed)
 	for i := range block {

@@ -61,3 +61,42 @@ func BenchmarkBloomMiss(b *testing.B) {
 		})
 	}
 }
+
+// Each is what one by one says; with ten million IDs the filter is in no cache.
+func TestMayContainEach(t *testing.T) {
+	f := newFilter(1, 7, 0)
+	ids := testIDs(1, 3*minLayer)
+	for i := range ids[:2*minLayer] {
+		f.add(&ids[i])
+	}
+	for _, n := range []int{0, 1, 15, 16, 17, len(ids)} {
+		some := ids[len(ids)-n:]
+		may := make([]bool, n)
+		f.mayContainEach(some, may)
+		for i := range some {
+			if may[i] != f.mayContain(&some[i]) {
+				t.Fatalf("%d of %d is %t", i, n, may[i])
+			}
+		}
+	}
+}
+
+func BenchmarkFilterMiss(b *testing.B) {
+	f := newFilter(1, 7, 15_000_000)
+	ids, may := testIDs(1, 1<<20), make([]bool, 16)
+	for i := range ids {
+		f.add(&ids[i])
+	}
+	ids = testIDs(2, 1<<20)
+	b.Run("one", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			f.mayContain(&ids[i%len(ids)])
+		}
+	})
+	b.Run("each", func(b *testing.B) {
+		for i := 0; b.Loop(); i++ {
+			f.mayContainEach(ids[i*16%len(ids):][:16], may)
+		}
+		b.ReportMetric(float64(b.Elapsed().Nanoseconds())/float64(b.N)/16, "ns/id")
+	})
+}

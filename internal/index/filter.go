@@ -39,6 +39,25 @@ func (f *filter) mayContain(id *ID) bool {
 	return false
 }
 
+// mayContainEach sets may[i] to mayContain(&ids[i]). A large filter is in no cache, so
+// it asks for the memory of some IDs together before it looks at any: one after the
+// other they waited for it each on its own.
+func (f *filter) mayContainEach(ids []ID, may []bool) {
+	const together = 16
+	for len(ids) > 0 {
+		n := min(together, len(ids))
+		for _, l := range *f.layers.Load() {
+			for i := range n {
+				l.touch(&ids[i], f.seed)
+			}
+		}
+		for i := range n {
+			may[i] = f.mayContain(&ids[i])
+		}
+		ids, may = ids[n:], may[n:]
+	}
+}
+
 // add is called by one goroutine at a time, except that a builder may run
 // addOld beside it.
 func (f *filter) add(id *ID) {

@@ -22,6 +22,18 @@ func (x *Index) MayContain(id ID) bool {
 	return f == nil || f.mayContain(&id)
 }
 
+// MayContainEach sets may[i] to MayContain(ids[i]).
+func (x *Index) MayContainEach(ids []ID, may []bool) {
+	f := x.filter.Load()
+	if f == nil || x.forget.Load() != nil {
+		for i := range ids {
+			may[i] = x.MayContain(ids[i])
+		}
+		return
+	}
+	f.mayContainEach(ids, may)
+}
+
 // ForgetInFilter makes the filter deny the IDs for which forget is true, as a
 // filter with a fault would. It is for tests of what that does; nil ends it.
 func (x *Index) ForgetInFilter(forget func(ID) bool) {
