@@ -388,7 +388,7 @@ func (m *mix) incremental(ctx context.Context, s *store, first engine.SnapshotID
 	if err := s.e.FlushIndex(); err != nil { // as above
 		return err
 	}
-	if err := s.reopen(); err != nil {
+	if _, err := s.reopenAtRest(ctx); err != nil {
 		return err
 	}
 	if c, mem, err = s.again(1, engine.WasmMemory); err != nil {
@@ -411,7 +411,7 @@ func (m *mix) incremental(ctx context.Context, s *store, first engine.SnapshotID
 	}
 	end := s.e.Stats()
 	began := cpuTime()
-	io, err := s.reopenCounting()
+	io, err := s.reopenAtRest(ctx)
 	if err != nil {
 		return err
 	}

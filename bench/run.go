@@ -162,6 +162,36 @@ func (s *store) reopen() error {
 	return s.open()
 }
 
+// rest waits until the process has written nothing for a second: what the index
+// merges in the background comes of what was written before.
+func (s *store) rest(ctx context.Context) error {
+	was, _, counted := ioCounters()
+	for still := 0; counted && still < 4; still++ {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-time.After(250 * time.Millisecond):
+		}
+		if now, _, _ := ioCounters(); now != was {
+			was, still = now, -1
+		}
+	}
+	return nil
+}
+
+// reopenAtRest is reopen, and tells what the process had written when the index had
+// come to rest.
+func (s *store) reopenAtRest(ctx context.Context) (written int64, err error) {
+	if err := s.reopen(); err != nil {
+		return 0, err
+	}
+	if err := s.rest(ctx); err != nil {
+		return 0, err
+	}
+	written, _, _ = ioCounters()
+	return written, nil
+}
+
 // reopenCounting is reopen, and tells what the process had written when the store
 // was closed, with all of the index.
 func (s *store) reopenCounting() (written int64, err error) {
