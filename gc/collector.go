@@ -432,8 +432,20 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 			progress()
 		}
 		if !ok {
+			g.compact(ctx)
 			return report(), ctx.Err()
 		}
+	}
+}
+
+// compact merges the index for who asked for space, where that needs none that is
+// scarce. It gives back little beside the log, so that it fails is told and no more.
+func (g *Collector) compact(ctx context.Context) {
+	if g.log.Short() {
+		return
+	}
+	if err := g.idx.Compact(ctx); err != nil && ctx.Err() == nil {
+		g.o.Logger.Warn("index is not merged", "error", err)
 	}
 }
 
