@@ -123,18 +123,17 @@ func (w *world) take(n int) func() {
 		}
 		w.sc.yield()
 		// Synced: the committer publishes and makes it visible.
-		var places []Placement
+		var places *Places
 		if !met[0] {
-			places = []Placement{{Key: Key(w.id), Loc: w.own[n]}}
-			w.s.Publish(places)
+			places = w.s.Publish([]Placement{{Key: Key(w.id), Loc: w.own[n]}})
 		}
 		w.synced = append(w.synced, n)
 		w.alive++
 		w.sc.yield()
 		// Applied, in the order of commit; blocked sees to that.
 		w.applied(n, 1)
-		for _, p := range places {
-			w.s.Retire([]Key{p.Key})
+		if places != nil {
+			w.s.Retire(places)
 		}
 		w.done++
 		w.sc.yield()

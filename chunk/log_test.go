@@ -33,7 +33,7 @@ type real struct {
 type applied struct {
 	seq    seglog.Sequence
 	hash   seglog.Hash
-	places []Placement
+	places []*Places
 }
 
 func newReal(t *testing.T) *real {
@@ -50,9 +50,7 @@ func newReal(t *testing.T) *real {
 	k.log, err = seglog.Open(seglog.Options{FS: k.fs, Dir: "s", IdleDelay: -1, OnCommit: func(c seglog.Committed) {
 		a := applied{seq: c.Seq, hash: c.Hash}
 		for _, r := range c.Requests {
-			places := r.Tag.(*Writer).Placements(r.Locs)
-			k.s.Publish(places)
-			a.places = append(a.places, places...)
+			a.places = append(a.places, k.s.Publish(r.Tag.(*Writer).Placements(r.Locs)))
 		}
 		k.todo = append(k.todo, a)
 	}})
@@ -101,16 +99,18 @@ func (k *real) commit(w *Writer) {
 func (k *real) apply() {
 	for _, a := range k.todo {
 		b := k.idx.NewBatch()
-		var ids []Key
-		for _, p := range a.places {
-			b.SetEntry(p.Key, index.Entry{Location: p.Loc, Count: 1, Node: p.Node})
-			ids = append(ids, p.Key)
+		for _, places := range a.places {
+			for _, p := range places.List {
+				b.SetEntry(p.Key, index.Entry{Location: p.Loc, Count: 1, Node: p.Node})
+			}
 		}
 		b.SetWatermark(uint64(a.seq), a.hash)
 		if err := b.Commit(); err != nil {
 			k.t.Fatal(err)
 		}
-		k.s.Retire(ids)
+		for _, places := range a.places {
+			k.s.Retire(places)
+		}
 	}
 	k.todo = nil
 }
@@ -210,7 +210,9 @@ func TestAnyByteOnDisk(t *testing.T) {
 	k.commit(w)
 	places := w.Placements(nil)
 	for _, a := range k.todo {
-		places = append(places, a.places...)
+		for _, p := range a.places {
+			places = append(places, p.List...)
+		}
 	}
 	k.apply()
 	if len(places) != 14 {

@@ -50,13 +50,14 @@ type stripe struct {
 	mu        sync.Mutex
 	pinned    map[Key]uint32 // how often
 	dying     map[Key]struct{}
-	published map[Key]*published
+	published map[Key]placeRef   // the oldest of each
+	later     map[Key][]placeRef // the others, in order; mostly nil
 }
 
 func (st *stripe) init() {
 	st.pinned = map[Key]uint32{}
 	st.dying = map[Key]struct{}{}
-	st.published = map[Key]*published{}
+	st.published = map[Key]placeRef{}
 }
 
 func (st *stripe) unpin(id Key) {
@@ -130,7 +131,7 @@ func (s *shared) meet(p *Pins, ids []Key, met []bool) error {
 		if _, dying := st.dying[id]; !dying {
 			st.pinned[id]++
 			held = append(held, i)
-			if met[i] = st.published[id] != nil; !met[i] {
+			if _, met[i] = st.published[id]; !met[i] {
 				ask = append(ask, i)
 			}
 		}
@@ -260,7 +261,8 @@ func (s *shared) Destroy(ids []Key, remove func([]Key) error) error {
 		st := s.stripe(id)
 		st.mu.Lock()
 		_, already := st.dying[id]
-		if !already && st.pinned[id] == 0 && st.published[id] == nil {
+		_, published := st.published[id]
+		if !already && !published && st.pinned[id] == 0 {
 			st.dying[id] = struct{}{}
 			dying = append(dying, id)
 		}

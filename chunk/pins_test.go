@@ -122,22 +122,27 @@ func TestPublishedQueue(t *testing.T) {
 	place := func(n int) Placement {
 		return Placement{Key: Key(id), Loc: index.Location{Segment: uint64(n), Slots: 1}}
 	}
+	var queue []*Places
 	for n := 1; n <= 3; n++ {
-		k.s.Publish([]Placement{place(n)})
+		queue = append(queue, k.s.Publish([]Placement{place(n)}))
 	}
 	for n := 1; n <= 3; n++ {
 		if p, ok := k.s.Placed(Key(id)); !ok || p != place(n) {
 			t.Fatalf("oldest is %v, want %v", p, place(n))
 		}
 		if n == 2 { // one comes while others go
-			k.s.Publish([]Placement{place(4)})
+			queue = append(queue, k.s.Publish([]Placement{place(4)}))
 		}
-		k.s.Retire([]Key{Key(id)})
+		if p, i, ok := k.s.PlacedIn(Key(id)); !ok || p != queue[n-1] || i != 0 {
+			t.Fatalf("the oldest of %d is elsewhere", n)
+		}
+		k.s.Retire(queue[n-1])
 	}
 	if p, _ := k.s.Placed(Key(id)); p != place(4) {
 		t.Fatalf("oldest is %v", p)
 	}
-	k.s.Retire([]Key{Key(id), Key(id), {9}})
+	k.s.Retire(queue[3])
+	k.s.Retire(queue[3]) // there is none any more
 	if _, ok := k.s.Placed(Key(id)); ok || k.s.Stats().Published != 0 {
 		t.Fatalf("still published: %+v", k.s.Stats())
 	}
@@ -181,10 +186,9 @@ func TestPinsStress(t *testing.T) {
 					t.Error(err)
 				}
 				commit.Lock()
-				var mine []Key
+				mine := new(Places)
 				if !met[0] {
-					k.s.Publish([]Placement{{Key: Key(id), Loc: index.Location{Segment: uint64(n + 1), Slots: 1}}})
-					mine = []Key{Key(id)}
+					mine = k.s.Publish([]Placement{{Key: Key(id), Loc: index.Location{Segment: uint64(n + 1), Slots: 1}}})
 				}
 				refs[id]++
 				if _, err := k.s.locate(id); err != nil {

@@ -76,7 +76,7 @@ func (e *Engine) onCommit(done seglog.Committed) {
 		switch t := req.Tag.(type) {
 		case *change:
 			if t.writer != nil {
-				b.Placed = append(b.Placed, e.published(t.writer.Placements(req.Locs))...)
+				b.Placed = append(b.Placed, e.store.Publish(t.writer.Placements(req.Locs)))
 				after = append(after, func() { t.writer.Close() })
 			}
 			e.publish(t, done.Seq)

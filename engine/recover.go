@@ -378,16 +378,6 @@ func (e *Engine) replay(ctx context.Context) error {
 	})
 }
 
-// published makes placements findable until their batch is applied.
-func (e *Engine) published(p []chunk.Placement) []chunk.Key {
-	e.store.Publish(p)
-	ids := make([]chunk.Key, len(p))
-	for i := range p {
-		ids[i] = p[i].Key
-	}
-	return ids
-}
-
 // replayFrames publishes where a batch put its pages and nodes. Of damaged frames
 // only pages that prove themselves are: the rest will be named and not stored.
 func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
@@ -422,7 +412,7 @@ func (e *Engine) replayFrames(in *seglog.Batch, b *gc.Batch) error {
 			if err != nil {
 				return err
 			}
-			b.Placed = append(b.Placed, e.published(p)...)
+			b.Placed = append(b.Placed, e.store.Publish(p))
 		}
 	}
 	for _, f := range moves {

@@ -50,7 +50,7 @@ type Batch struct {
 	Hash    seglog.Hash
 	Records []Record
 	Moves   []Move
-	Placed  []chunk.Key
+	Placed  []*chunk.Places
 	// Done is called once the batch is applied, or given up on because the
 	// index is not to be trusted any more.
 	Done func()
@@ -74,9 +74,9 @@ type Counter struct {
 	waiting atomic.Int64
 	due     map[string]struct{}
 	limbo   *suspects
-	// unmet are the IDs that the batch being applied has placed and that no
-	// count has entered yet.
-	unmet map[chunk.Key]struct{}
+	// entered tells what the batch being applied has placed, and which of that has
+	// got its entry.
+	entered map[*chunk.Places][]bool
 	// lossy says that content was lost since the index was built.
 	lossy, marked atomic.Bool
 	// heldBelow is the segment under which none may go; see Partial.
@@ -217,18 +217,20 @@ func (c *Counter) Apply(ctx context.Context, b *Batch) error {
 		c.idx.MarkUntrusted(err)
 		return err
 	}
-	c.store.Retire(b.Placed)
+	for _, p := range b.Placed {
+		c.store.Retire(p)
+	}
 	return nil
 }
 
 func (c *Counter) apply(ctx context.Context, b *Batch) error {
 	deltas := newDeltas()
 	out := c.idx.NewBatch().Over(3)
-	c.unmet = make(map[chunk.Key]struct{}, len(b.Placed))
-	for _, id := range b.Placed {
-		c.unmet[id] = struct{}{}
+	c.entered = make(map[*chunk.Places][]bool, len(b.Placed))
+	for _, p := range b.Placed {
+		c.entered[p] = make([]bool, len(p.List))
 	}
-	defer func() { c.unmet = nil }()
+	defer func() { c.entered = nil }()
 	for i := range b.Records {
 		if err := c.applyRecord(ctx, &out, deltas, &b.Records[i]); err != nil {
 			return err
@@ -262,13 +264,21 @@ func (c *Counter) apply(ctx context.Context, b *Batch) error {
 	return c.idx.Untrusted()
 }
 
-// enterUnmet gives an entry to what the batch stored and did not count, in limbo:
+// enterUnmet gives an entry to what the batch stored and no count has entered, in limbo:
 // until it is applied another take could meet it, and relies on finding it
 // afterwards. An entry whose bytes were lost gets the ones that came.
 func (c *Counter) enterUnmet(out *index.Batch) error {
-	ids := make([]chunk.Key, 0, len(c.unmet))
-	for id := range c.unmet {
-		ids = append(ids, id)
+	var ids []chunk.Key
+	for p, entered := range c.entered {
+		for i := range entered {
+			if entered[i] {
+				continue
+			}
+			// The first of those that the batch placed stands for all.
+			if q, j, ok := c.store.PlacedIn(p.List[i].Key); ok && q == p && j == i {
+				ids = append(ids, p.List[i].Key)
+			}
+		}
 	}
 	sorted := toIndex(ids)
 	return c.idx.GetSorted(sorted, func(i int, e index.Entry, ok bool) error {
@@ -605,15 +615,25 @@ func (c *Counter) setCount(out *index.Batch, id chunk.Key, e index.Entry, ok boo
 	gone := !ok || e.Lost || !c.alive(e.Segment)
 	// What came with this batch heals, whatever its count does: after this
 	// nobody looks at it any more.
-	if _, came := c.unmet[id]; gone && (delta > 0 || came) {
+	var p *chunk.Places
+	var at int
+	found, came := false, false
+	if gone {
+		p, at, found = c.store.PlacedIn(id)
+		entered := c.entered[p]
+		came = entered != nil && !entered[at]
+	}
+	if gone && (delta > 0 || came) {
 		e.Node = node || e.Node
-		delete(c.unmet, id)
-		if p, found := c.store.Placed(id); found {
+		if came {
+			c.entered[p][at] = true
+		}
+		if found {
 			if ok && e.Lost && node {
 				// What lies below it may have been left out of the counts.
 				c.idx.MarkUntrusted(fmt.Errorf("node %v was lost and is back: what it names must be counted anew", id))
 			}
-			c.put(out, &e, p)
+			c.put(out, &e, p.List[at])
 		} else if !e.Lost {
 			unplace(out, &e)
 			c.noteLost(out)

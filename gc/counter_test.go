@@ -77,8 +77,8 @@ func TestCountsAndMovesOfOneBatch(t *testing.T) {
 		}
 		return Record{Key: []byte(key), Seq: 1, Loc: seglog.Loc{Segment: segment, Offset: 512, Length: 200}, Payload: payload}
 	}
-	store.Publish([]chunk.Placement{at(1)})
-	if err := c.Apply(t.Context(), &Batch{Seq: 1, Records: []Record{checkpoint("a", 1)}, Placed: []chunk.Key{chunk.Key(id)}}); err != nil {
+	placed := []*chunk.Places{store.Publish([]chunk.Placement{at(1)})}
+	if err := c.Apply(t.Context(), &Batch{Seq: 1, Records: []Record{checkpoint("a", 1)}, Placed: placed}); err != nil {
 		t.Fatal(err)
 	}
 	both := &Batch{Seq: 2, Records: []Record{checkpoint("b", 2)}, Moves: []Move{{Victim: 1, Places: []chunk.Placement{at(3)}}}}
@@ -125,6 +125,54 @@ func TestMarkIsOfAPlace(t *testing.T) {
 		}
 		if e, _, err := idx.Get(key); err != nil || e.Lost != (at == Lost{key, 2, 64}) {
 			t.Errorf("marked at %d:%d: lost %t at %v: %v", at.Segment, at.Offset, e.Lost, e.Location, err)
+		}
+	}
+}
+
+// Two takes that are unaware of each other can store the same content in one batch.
+// It gets one entry, with the count of both; what neither counts is in limbo once.
+func TestStoredTwiceInOneBatch(t *testing.T) {
+	for _, counted := range []bool{true, false} {
+		idx, store, c := newTestCounter(t)
+		enc, err := (&manifest.Manifest{}).Encode()
+		if err != nil {
+			t.Fatal(err)
+		}
+		id, err := manifest.NodeID(enc)
+		if err != nil {
+			t.Fatal(err)
+		}
+		store.CacheNode(id, enc)
+		b := &Batch{Seq: 1}
+		for n := range uint32(3) {
+			b.Placed = append(b.Placed, store.Publish([]chunk.Placement{{
+				Key: chunk.Key(id), Node: true, Loc: index.Location{Segment: 1, Offset: 64 * (n + 1), Length: 64, Slots: 1},
+			}}))
+			if !counted {
+				continue
+			}
+			payload, err := (&record.Record{Seq: 1, Incarnation: 1, Head: id}).Encode()
+			if err != nil {
+				t.Fatal(err)
+			}
+			b.Records = append(b.Records, Record{Key: []byte{byte(n)}, Seq: 1, Loc: seglog.Loc{Segment: 2, Offset: 64 * (n + 1), Length: 64}, Payload: payload})
+		}
+		if err := c.Apply(t.Context(), b); err != nil {
+			t.Fatal(err)
+		}
+		want := index.Entry{Location: b.Placed[0].List[0].Loc, Count: uint64(len(b.Records)), Node: true}
+		if e, ok, err := idx.Get(index.ID(id)); err != nil || !ok || e != want {
+			t.Errorf("counted %t: entry %+v (%t, %v), want %+v", counted, e, ok, err, want)
+		}
+		limbo, err := idx.Limbo(index.ID{}, 10)
+		if err != nil || len(limbo) == 1 == counted {
+			t.Errorf("counted %t: limbo %v, %v", counted, limbo, err)
+		}
+		if live := idx.Live(); live[1] != 64 {
+			t.Errorf("counted %t: live bytes %v", counted, live)
+		}
+		if n := store.Stats().Published; n != 0 {
+			t.Errorf("%d are still published", n)
 		}
 	}
 }
