@@ -261,26 +261,27 @@ func (x *Index) writeFrozen(m *memtable) (err error) {
 	c := &changes{}
 	c.add(m, span{}, nil)
 	c.sort()
-	fs, dir := x.gate, x.o.flushDir()
-	if err := errors.Join(fs.RemoveAll(dir), fs.MkdirAll(dir, 0o700)); err != nil {
-		return err
+	w := &tableWriter{fs: x.gate, dir: x.o.flushDir(), name: "table", options: x.tables}
+	err = errors.Join(w.setAll(c), w.finish())
+	if err == nil {
+		err = x.takeIn(w.paths)
 	}
-	w := &tableWriter{fs: fs, dir: dir, name: "table", options: x.tables}
-	if err := errors.Join(w.setAll(c), w.finish()); err != nil {
+	if err != nil {
 		// What it wrote is of no use, and may be all the room there was.
-		return errors.Join(err, fs.RemoveAll(dir))
+		for _, path := range w.paths {
+			_ = x.gate.Remove(path)
+		}
 	}
-	return x.takeIn(w.paths)
+	return err
 }
 
 // takeIn hands tables to Pebble.
 func (x *Index) takeIn(paths []string) (err error) {
 	defer x.trust.caught("flush", &err)
 	if err := x.db.Ingest(context.Background(), paths); err != nil {
-		return errors.Join(err, x.gate.RemoveAll(x.o.flushDir()))
+		return err
 	}
 	x.counters.flushes.Add(1)
-	_ = x.gate.RemoveAll(x.o.flushDir()) // empty now
 	return nil
 }
 

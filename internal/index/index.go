@@ -138,8 +138,9 @@ func removeLeftovers(o Options) {
 
 // open does what Open does once the directory is locked.
 func (x *Index) open() error {
-	// What a crash left of a flush. What can not be removed the next one says.
-	_ = x.o.FS.RemoveAll(x.o.flushDir())
+	if err := x.emptyFlushDir(); err != nil {
+		return err
+	}
 	if err := x.openPebble(); err != nil {
 		return stale("unreadable", err)
 	}
@@ -173,6 +174,19 @@ func (x *Index) open() error {
 		return stale("damaged", err)
 	}
 	return nil
+}
+
+// emptyFlushDir removes what a crash left of a flush. The directory stays: a disk that
+// is full or fails is met by what writes tables, and says so.
+func (x *Index) emptyFlushDir() error {
+	names, err := x.o.FS.List(x.o.flushDir())
+	if err != nil {
+		return x.o.FS.MkdirAll(x.o.flushDir(), 0o700)
+	}
+	for _, name := range names {
+		err = errors.Join(err, x.o.FS.Remove(x.o.FS.PathJoin(x.o.flushDir(), name)))
+	}
+	return err
 }
 
 func (x *Index) openPebble() (err error) {
