@@ -388,7 +388,7 @@ func (m *mix) incremental(ctx context.Context, s *store, first engine.SnapshotID
 	if err := s.e.FlushIndex(); err != nil { // as above
 		return err
 	}
-	if _, err := s.reopenAtRest(ctx); err != nil {
+	if err := errors.Join(s.reopen(), s.rest(ctx)); err != nil {
 		return err
 	}
 	if c, mem, err = s.again(1, engine.WasmMemory); err != nil {
@@ -411,11 +411,14 @@ func (m *mix) incremental(ctx context.Context, s *store, first engine.SnapshotID
 	}
 	end := s.e.Stats()
 	began := cpuTime()
-	io, err := s.reopenAtRest(ctx)
-	if err != nil {
+	if err := s.reopen(); err != nil {
 		return err
 	}
 	after += cpuTime() - began // the index is written now
+	io, err := s.writtenAtRest(ctx)
+	if err != nil {
+		return err
+	}
 	n := int64(m.s.takes)
 	byGC := end.GC.BytesWritten - stats.GC.BytesWritten
 	if m.addWritten(counted, io-before, "take.written") {

@@ -52,7 +52,7 @@ func (r *run) preload(ctx context.Context) (err error) {
 	for repeat := range r.o.Repeats {
 		r.step("%s, repeat %d of %d", Preload, repeat+1, r.o.Repeats)
 		// What came before is written out, so that it is in nobody's bytes.
-		if _, err := s.reopenAtRest(ctx); err != nil {
+		if err := errors.Join(s.reopen(), s.rest(ctx)); err != nil {
 			return err
 		}
 		if c, mem, err = s.again(1, engine.WasmMemory); err != nil {
@@ -72,7 +72,10 @@ func (r *run) preload(ctx context.Context) (err error) {
 			takes, bounds, compressed = append(takes, ms(t.took)), append(bounds, ms(t.bound)), compressed+t.compressed
 		}
 		byGC := s.e.Stats().GC.BytesWritten - stats.GC.BytesWritten
-		io, err := s.reopenAtRest(ctx)
+		if err := s.reopen(); err != nil {
+			return err
+		}
+		io, err := s.writtenAtRest(ctx)
 		if err != nil {
 			return err
 		}

@@ -179,17 +179,14 @@ func (s *store) rest(ctx context.Context) error {
 	return nil
 }
 
-// reopenAtRest is reopen, and tells what the process had written when the index had
-// come to rest.
-func (s *store) reopenAtRest(ctx context.Context) (written int64, err error) {
-	if err := s.reopen(); err != nil {
-		return 0, err
-	}
+// writtenAtRest is what the process has written once the store has come to rest,
+// without what gc wrote since it was opened.
+func (s *store) writtenAtRest(ctx context.Context) (int64, error) {
 	if err := s.rest(ctx); err != nil {
 		return 0, err
 	}
-	written, _, _ = ioCounters()
-	return written, nil
+	written, _, _ := ioCounters()
+	return written - s.e.Stats().GC.BytesWritten, nil
 }
 
 // reopenCounting is reopen, and tells what the process had written when the store
