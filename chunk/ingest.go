@@ -72,7 +72,7 @@ func (wi *window) copyOf(i int) []byte {
 // they are until the next is asked for. base sets the IDs that the base has at
 // given indexes; nil stands for a base of zeros. sink is told the new ID of every
 // page that differs from the base, in order. sink and pages run in the caller's
-// goroutine, and sink may add nodes to the same writer; base runs beside them, for
+// goroutine, and sink may add nodes to the same writer; base may run beside them, for
 // two windows at once.
 //
 // Pages go through in windows: while one is compared, looked up and grouped, the

@@ -1,6 +1,9 @@
 package index
 
-import "context"
+import (
+	"cmp"
+	"context"
+)
 
 // Compact merges all tables, if a quarter of what they take, and a megabyte, can be
 // saved by that at most. It is for who asks for space, and not needed otherwise:
@@ -15,10 +18,15 @@ func (x *Index) Compact(ctx context.Context) (err error) {
 	if err := x.trust.err(); err != nil {
 		return err
 	}
-	if waste, all := x.waste(); waste < 1<<20 || waste < all/4 {
+	waste, all := x.waste()
+	if waste < 1<<20 || waste < all/4 {
 		return nil
 	}
+	if du, err := x.o.FS.GetDiskUsage(x.o.Dir); err == nil && du.AvailBytes < 2*uint64(all) {
+		return nil // others need the room more
+	}
 	// Pebble would wait for ever for what is never begun.
+	asked := ctx
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	go func() {
@@ -29,7 +37,11 @@ func (x *Index) Compact(ctx context.Context) (err error) {
 		}
 		cancel()
 	}()
-	return x.trust.judge(x.db.Compact(ctx, []byte{0}, []byte{0xff}, false))
+	err = x.trust.judge(x.db.Compact(ctx, []byte{0}, []byte{0xff}, false))
+	if err != nil && ctx.Err() != nil && asked.Err() == nil {
+		return cmp.Or(x.trust.err(), ErrClosed) // which is why it was ended
+	}
+	return err
 }
 
 // waste is what tables take above the last level, and in all.

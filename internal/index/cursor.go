@@ -42,7 +42,6 @@ func (x *Index) newScan(in span) (*cursor, error) {
 	if err != nil {
 		return nil, err
 	}
-	mem.sort()
 	c.mem = mem
 	return c, nil
 }
@@ -52,7 +51,10 @@ func (c *cursor) next() bool {
 	if !c.started {
 		c.started, c.onTable, c.onMem = true, true, true
 		c.tableHas = c.move(c.firstOfTable)
-		c.memHas = c.mem != nil && c.mem.load()
+		if c.mem != nil {
+			c.mem.sort() // here, where no lock is held
+			c.memHas = c.mem.load()
+		}
 	} else {
 		c.step()
 	}

@@ -27,7 +27,6 @@ type flushes struct {
 	begun, failed uint64
 	failure       error
 	failing       bool
-	succeeded     uint64
 	changed       chan struct{} // closed at the next change
 	// again ends the wait for the next attempt.
 	again chan struct{}
@@ -45,16 +44,16 @@ func (f *flushes) broadcast() {
 
 // flushState is a moment of flushes.
 type flushState struct {
-	begun, failed, succeeded uint64
-	failure                  error
-	failing                  bool
-	changed                  <-chan struct{}
+	begun, failed uint64
+	failure       error
+	failing       bool
+	changed       <-chan struct{}
 }
 
 func (f *flushes) state() flushState {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	return flushState{f.begun, f.failed, f.succeeded, f.failure, f.failing, f.changed}
+	return flushState{f.begun, f.failed, f.failure, f.failing, f.changed}
 }
 
 // failedSince tells whether an attempt failed that began after s.
@@ -72,8 +71,6 @@ func (f *flushes) end(err error) {
 	defer f.mu.Unlock()
 	if f.failing = err != nil; err != nil {
 		f.failed, f.failure = f.begun, err
-	} else {
-		f.succeeded++
 	}
 	f.broadcast()
 }
@@ -203,7 +200,7 @@ func (x *Index) flush() {
 		if err == nil {
 			delay = firstRetryDelay
 			x.nowDurable(m.meta)
-			x.mem.thaw()
+			x.mem.thaw(x.o.MemTableSize)
 			if _, full := x.mem.view(x.o.MemTableSize); full {
 				x.mem.freeze()
 			}
@@ -213,6 +210,9 @@ func (x *Index) flush() {
 		x.counters.backgroundErrors.Add(1)
 		x.trust.log.Warn("index: flush failed", "error", err)
 		x.flushes.end(x.trust.judge(err))
+		if x.trust.err() != nil {
+			delay = time.Minute // no open will take it: it only holds what memory should not
+		}
 		select {
 		case <-time.After(delay):
 		case <-x.flushes.again:

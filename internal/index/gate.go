@@ -48,6 +48,7 @@ func (g *gate) check() error {
 	if !g.trust.halted.Load() {
 		return nil
 	}
+	<-g.trust.lost // which comes at once: nothing is skipped while the trust is there
 	if why := g.trust.err(); why != nil {
 		return fmt.Errorf("%w: %w", errHalted, why)
 	}

@@ -99,7 +99,6 @@ func (t *locationTable) close() error { return nil }
 // It lives for one rebuild and is not synced.
 type locationFile struct {
 	f      vfs.File
-	path   string
 	firsts []uint64
 	n      uint64
 	blocks sync.Pool
@@ -166,7 +165,7 @@ func writeLocations(fs vfs.FS, path string, m *merged) (l *locationFile, err err
 	if err != nil {
 		return nil, err
 	}
-	l = &locationFile{path: path}
+	l = &locationFile{}
 	l.blocks.New = func() any { return new([locationBlock]byte) }
 	err = errors.Join(l.write(out, m), out.Close())
 	if err == nil {

@@ -208,3 +208,21 @@ func TestOpenEmptiesTheFlushDirectory(t *testing.T) {
 	}
 	mustClose(t, x)
 }
+
+// The memory of a memtable is used again, but not of one that has grown while nothing
+// could be written.
+func TestSpareMemtableIsOfUsualSize(t *testing.T) {
+	m := memory{active: newMemtable()}
+	ids := testIDs(1, 1000)
+	for _, n := range []int{200, 201, 0} {
+		for _, id := range ids[:n] {
+			m.active.setEntry(id, cell{})
+		}
+		m.active.batches = 1
+		m.freeze()
+		m.thaw(100 * entryBytes)
+		if kept := m.spare != nil; kept != (n <= 200) {
+			t.Errorf("memtable of %d entries, 100 are usual: kept %t", n, kept)
+		}
+	}
+}

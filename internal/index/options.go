@@ -39,8 +39,9 @@ type Options struct {
 	// StoreID must be the one the index was built for.
 	StoreID [16]byte
 	// CacheSize bounds Pebble's block cache, MemTableSize each memtable; 0 is the
-	// default. Both together take about CacheSize and two memtables, and up to four
-	// memtables while flushes can not keep up.
+	// default. Both together take about CacheSize and two memtables, one and a half
+	// more during a flush, and up to four memtables, on a full disk twelve, while
+	// flushes can not keep up.
 	CacheSize    int64
 	MemTableSize uint64
 	// Logger may be nil.

@@ -95,6 +95,10 @@ type rebuildPart struct {
 	at    locations
 }
 
+// partFanIn is how many runs a part merges at once, so that all that merge at once
+// together have as many as one sorter.
+func partFanIn() int { return maxFanIn / min(rebuildParts, runtime.GOMAXPROCS(0)) }
+
 func (b *Rebuilder) part(id *ID) *rebuildPart { return &b.parts[int(id[0])*rebuildParts/256] }
 
 const (
@@ -125,7 +129,7 @@ func NewRebuilder(o Options, r RebuildOptions) (*Rebuilder, error) {
 	b := &Rebuilder{o: o, r: r}
 	for i := range b.parts {
 		b.parts[i].pairs = newSorter(o.FS, r.TmpDir, fmt.Sprintf("location-%d", i), r.Memory/rebuildParts)
-		b.parts[i].pairs.fanIn = maxFanIn / rebuildParts
+		b.parts[i].pairs.fanIn = partFanIn()
 	}
 	b.values = newSorter(o.FS, r.TmpDir, "value", r.Memory/8)
 	return b, nil
@@ -192,17 +196,21 @@ func (b *Rebuilder) FinishLocations() error {
 	if err := b.in(phaseLocations); err != nil {
 		return err
 	}
-	err := b.eachPart(func(i int, p *rebuildPart) (err error) {
+	err := b.eachPart(func(i int, p *rebuildPart) error {
 		o := b.r
 		o.Memory /= rebuildParts
 		if len(p.pairs.runs) == 0 {
 			o.Memory /= 3 // the locations have the rest
 			p.at = newLocationTable(p.pairs)
-		} else if p.at, err = b.locationFile(i, p); err != nil {
-			return err
+		} else {
+			at, err := b.locationFile(i, p)
+			if err != nil {
+				return err
+			}
+			p.at = at
 		}
 		p.pairs = newCountSorter(b.o.FS, o, i)
-		p.pairs.fanIn = maxFanIn / rebuildParts
+		p.pairs.fanIn = partFanIn()
 		return nil
 	})
 	if err != nil {
@@ -224,7 +232,10 @@ func (b *Rebuilder) locationFile(i int, p *rebuildPart) (*locationFile, error) {
 	}
 	path := b.o.FS.PathJoin(b.r.TmpDir, fmt.Sprintf("locations-%d", i))
 	l, err := writeLocations(b.o.FS, path, m)
-	return l, errors.Join(err, m.close(), p.pairs.discard())
+	if err = errors.Join(err, m.close(), p.pairs.discard()); err != nil && l != nil {
+		return nil, errors.Join(err, l.close())
+	}
+	return l, err
 }
 
 // eachPart calls f for all parts, on all cores.

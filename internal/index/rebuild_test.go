@@ -338,11 +338,11 @@ func TestErrorDuringRebuild(t *testing.T) {
 	x := rebuild(t, o, RebuildOptions{}, makeContent(1, 50), 1)
 	wantOld := dump(t, x)
 	mustClose(t, x)
-	c := makeContent(2, 300)
+	c := makeContent(2, 3000) // so many that all parts write runs
 	wantNew := c.applied(t)
-	step := int64(2)
+	step := int64(5)
 	if testing.Short() {
-		step = 10
+		step = 40
 	}
 	for n := int64(1); ; n += step {
 		disk := mem.CrashClone(vfs.CrashCloneCfg{})

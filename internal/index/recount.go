@@ -30,7 +30,7 @@ func (m CountMismatch) String() string {
 }
 
 // CountComparison compares the counts of one state of an index with counts that
-// were made anew, in bounded memory. Batches may go on meanwhile.
+// were made anew, in bounded memory: what a rebuild has, and a copy of the memtables. Batches may go on meanwhile.
 type CountComparison struct {
 	x        *Index
 	r        RebuildOptions
@@ -139,7 +139,6 @@ func (c *CountComparison) compare(ctx context.Context, yield func(CountMismatch)
 		return err
 	}
 	defer func() { err = errors.Join(err, stored.close()) }()
-	c.mem.sort()
 	stored.mem, c.mem = c.mem, nil
 
 	var e KeyedEntry
