@@ -44,8 +44,6 @@ type placeRef struct {
 	i  uint32
 }
 
-func (r placeRef) place() Placement { return r.in.List[r.i] }
-
 // Publish makes placements findable, and keeps the list. The batch that brings them is
 // synced. They are published in the order of sync.
 func (s *shared) Publish(list []Placement) *Places {
