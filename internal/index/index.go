@@ -139,7 +139,7 @@ func removeLeftovers(o Options) {
 // open does what Open does once the directory is locked.
 func (x *Index) open() error {
 	if err := x.emptyFlushDir(); err != nil {
-		return err
+		return stale("without a place to flush to", err)
 	}
 	if err := x.openPebble(); err != nil {
 		return stale("unreadable", err)

@@ -198,6 +198,10 @@ func TestOpenEmptiesTheFlushDirectory(t *testing.T) {
 	if names, err := mem.List(o.flushDir()); err != nil || len(names) > 0 {
 		t.Errorf("left over: %v %v", names, err)
 	}
+	if err := errors.Join(mem.RemoveAll(o.flushDir()), writeFile(mem, o.flushDir(), nil)); err != nil {
+		t.Fatal(err)
+	}
+	wantStale(t, o, "without a place to flush to")
 	if err := mem.RemoveAll(o.flushDir()); err != nil {
 		t.Fatal(err)
 	}
