@@ -99,16 +99,7 @@ func (r *run) oneSeries(ctx context.Context, series workload.Series, id string, 
 	if err := sameAs(ctx, s, before); err != nil || !space {
 		return err
 	}
-	if err := s.settle(ctx); err != nil {
-		return err
-	}
-	if _, err := s.e.GC(ctx, engine.GCOptions{}); err != nil {
-		return err
-	}
-	if err := s.close(); err != nil {
-		return err
-	}
-	n, err := onDisk(s.dir)
+	n, err := s.cleaned(ctx, engine.GCOptions{})
 	if err != nil {
 		return err
 	}

@@ -11,16 +11,7 @@ import (
 
 // space compares what is on disk with the ideal, after gc.
 func (m *mix) space(ctx context.Context, s *store, ideal *workload.Ideal) error {
-	if err := s.settle(ctx); err != nil {
-		return err
-	}
-	if _, err := s.e.GC(ctx, engine.GCOptions{}); err != nil {
-		return err
-	}
-	if err := s.close(); err != nil {
-		return err
-	}
-	n, err := onDisk(s.dir)
+	n, err := s.cleaned(ctx, engine.GCOptions{})
 	if err != nil {
 		return err
 	}
@@ -54,11 +45,20 @@ func recompressed(ctx context.Context, s *store) (n int64, err error) {
 	if err := c.open(); err != nil {
 		return 0, err
 	}
-	if _, err := c.e.GC(ctx, engine.GCOptions{Recompress: true}); err != nil {
+	return c.cleaned(ctx, engine.GCOptions{Recompress: true})
+}
+
+// cleaned is how much is on disk of a store once it has settled and was cleaned. It is
+// closed then.
+func (s *store) cleaned(ctx context.Context, o engine.GCOptions) (int64, error) {
+	if err := s.settle(ctx); err != nil {
 		return 0, err
 	}
-	if err := c.close(); err != nil {
+	if _, err := s.e.GC(ctx, o); err != nil {
 		return 0, err
 	}
-	return onDisk(c.dir)
+	if err := s.close(); err != nil {
+		return 0, err
+	}
+	return onDisk(s.dir)
 }

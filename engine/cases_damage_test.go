@@ -60,10 +60,7 @@ func TestWritingAPageAgainHealsIt(t *testing.T) {
 			t.Run(fmt.Sprintf("%s, assign %t", found, assign), func(t *testing.T) {
 				disk := testkit.NewDisk()
 				o := &engine.Options{FS: disk.Mount(), Ballast: -1, NoBackground: true, NoCompression: true}
-				if err := engine.Create("store", o); err != nil {
-					t.Fatal(err)
-				}
-				e := must(engine.Open("store", o))
+				e := created(o)
 				defer func() { e.Close() }()
 				id := drive.Canister(0)
 				img := make([]byte, 50*4096)
@@ -133,10 +130,7 @@ func TestLoadOverADamagedHead(t *testing.T) {
 	for _, lend := range []bool{false, true} {
 		disk := testkit.NewDisk()
 		o := &engine.Options{FS: disk.Mount(), Ballast: -1, NoBackground: true, NoCompression: true}
-		if err := engine.Create("store", o); err != nil {
-			t.Fatal(err)
-		}
-		e := must(engine.Open("store", o))
+		e := created(o)
 		defer func() { e.Close() }()
 		id := drive.Canister(0)
 		img := make([]byte, 50*4096)
@@ -437,8 +431,7 @@ func TestSecondOpen(t *testing.T) {
 func TestWhatADamagedNodeNamesStays(t *testing.T) {
 	disk := testkit.NewDisk()
 	o := &engine.Options{FS: disk.Mount(), Ballast: -1, NoBackground: true, NoCompression: true, SegmentSize: 1 << 20}
-	must0(engine.Create("store", o))
-	e := must(engine.Open("store", o))
+	e := created(o)
 	defer func() { e.Close() }()
 	id := drive.Canister(0)
 	c := must(e.CreateCanister(bg, id))
@@ -500,10 +493,7 @@ func TestWhatADamagedNodeNamesStays(t *testing.T) {
 func TestDamageInAGroupIsThatOfPages(t *testing.T) {
 	disk := testkit.NewDisk()
 	o := &engine.Options{FS: disk.Mount(), Ballast: -1, NoBackground: true}
-	if err := engine.Create("store", o); err != nil {
-		t.Fatal(err)
-	}
-	e := must(engine.Open("store", o))
+	e := created(o)
 	img := make([]byte, 16*engine.PageSize)
 	for i := range 16 {
 		testkit.Content(i + 2).Fill(img[i*engine.PageSize:][:engine.PageSize/2]) // that it compresses
@@ -616,10 +606,7 @@ func rottenPage(t *testing.T, page int, lent, cached bool, left func(page int) b
 	const pages = 64
 	disk := testkit.NewDisk()
 	o := &engine.Options{FS: disk.Mount(), Ballast: -1, NoBackground: true, NoCompression: true}
-	if err := engine.Create("store", o); err != nil {
-		t.Fatal(err)
-	}
-	e := must(engine.Open("store", o))
+	e := created(o)
 	c := must(e.CreateCanister(bg, drive.Canister(0)))
 	m := must(c.Memory(engine.StableMemory))
 	if err := m.Resize(pages * engine.PageSize); err != nil {

@@ -182,10 +182,7 @@ func TestManyDropsWithoutRoomForTheIndex(t *testing.T) {
 func TestHealedAndCountedDown(t *testing.T) {
 	disk := testkit.NewDisk()
 	o := &engine.Options{FS: disk.Mount(), Ballast: -1, NoBackground: true, NoCompression: true}
-	if err := engine.Create("store", o); err != nil {
-		t.Fatal(err)
-	}
-	e := must(engine.Open("store", o))
+	e := created(o)
 	defer func() { e.Close() }()
 	c := must(e.CreateCanister(bg, drive.Canister(0)))
 	m := must(c.Memory(engine.WasmMemory))
@@ -225,10 +222,7 @@ func TestHealedAndCountedDown(t *testing.T) {
 func TestVerifyWithinVerify(t *testing.T) {
 	disk := testkit.NewDisk()
 	o := &engine.Options{FS: disk.Mount(), Ballast: -1, NoBackground: true, NoCompression: true}
-	if err := engine.Create("store", o); err != nil {
-		t.Fatal(err)
-	}
-	e := must(engine.Open("store", o))
+	e := created(o)
 	defer func() { e.Close() }()
 	c := must(e.CreateCanister(bg, drive.Canister(0)))
 	m := must(c.Memory(engine.WasmMemory))
@@ -280,10 +274,7 @@ func TestGCThatDoesNotFitLeavesTheReserve(t *testing.T) {
 	o := &engine.Options{
 		FS: disk.Mount(), NoBackground: true, NoCompression: true, SegmentSize: 8 << 20, Ballast: 1 << 20, CountStep: 16, CleanBelow: 0.95,
 	}
-	if err := engine.Create("store", o); err != nil {
-		t.Fatal(err)
-	}
-	e := must(engine.Open("store", o))
+	e := created(o)
 	defer func() { e.Close() }()
 	c := must(e.CreateCanister(bg, drive.Canister(0)))
 	m := must(c.Memory(engine.StableMemory))

@@ -21,8 +21,7 @@ func rottenFrame(t *testing.T, pages int) (*testkit.Disk, *engine.Options, *engi
 	t.Helper()
 	disk := testkit.NewDisk()
 	o := &engine.Options{FS: disk.Mount(), Ballast: -1, NoBackground: true, NoCompression: true}
-	must0(engine.Create("store", o))
-	e := must(engine.Open("store", o))
+	e := created(o)
 	takeFrom100(t, e, 0, pages)
 	rotOn(t, disk, e, rotten)
 	return disk, o, e
@@ -150,8 +149,7 @@ func TestBytesWrittenBeforeCleaningFails(t *testing.T) {
 		disk := testkit.NewDisk()
 		fs := disk.Mount()
 		o := &engine.Options{FS: fs, NoBackground: true, NoCompression: true, SegmentSize: 8 << 20, Ballast: -1, CountStep: 16, CleanBelow: 0.95}
-		must0(engine.Create("store", o))
-		e := must(engine.Open("store", o))
+		e := created(o)
 		c := must(e.CreateCanister(bg, drive.Canister(0)))
 		m := must(c.Memory(engine.StableMemory))
 		const pages = 100

@@ -19,10 +19,7 @@ func TestHostBlobs(t *testing.T) {
 	disk := testkit.NewDisk()
 	fs := disk.Mount()
 	o := &engine.Options{FS: fs, NoBackground: true, Ballast: -1}
-	if err := engine.Create("store", o); err != nil {
-		t.Fatal(err)
-	}
-	e := must(engine.Open("store", o))
+	e := created(o)
 	id := canisterID(t, 1)
 	c := must(e.CreateCanisterHost(ctx, id, []byte("born")))
 	host := func(want string) {

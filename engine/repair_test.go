@@ -200,6 +200,12 @@ func eachSegment(s *damagedStore, f func(p []byte)) {
 	}
 }
 
+// created makes a store, and opens it.
+func created(o *engine.Options) *engine.Engine {
+	must0(engine.Create("store", o))
+	return must(engine.Open("store", o))
+}
+
 func must0(err error) {
 	if err != nil {
 		panic(err)

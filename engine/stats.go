@@ -131,7 +131,7 @@ func (e *Engine) Stats() Stats {
 	s.SyncingSeconds, s.SlowestSyncSeconds = l.Syncing.Seconds(), l.SlowestSync.Seconds()
 	s.BytesWritten = l.CommitBytes + l.BulkBytes + l.MovedBytes
 	im, cm := e.idx.Metrics(), e.store.Stats()
-	s.IndexBytes, s.MemTableBytes = int64(im.DiskBytes), int64(im.MemTableBytes)
+	s.IndexBytes, s.MemTableBytes = int64(im.DiskBytes), int64(im.Unflushed)
 	s.CacheBytes = cm.PageCacheBytes + cm.NodeCacheBytes
 	s.DurableIndex = e.idx.DurableWatermark()
 	if err := e.idx.Untrusted(); err != nil {

@@ -54,10 +54,9 @@ func newTestCounter(t *testing.T) (*index.Index, *chunk.Store, *Counter) {
 	return idx, store, c
 }
 
-// A take that meets a chunk and the cleaning that moves it can share a batch:
-// the move must not put the count back to what it was before the take.
-func TestCountsAndMovesOfOneBatch(t *testing.T) {
-	idx, store, c := newTestCounter(t)
+// cachedManifest gives the store an empty manifest, in its cache alone.
+func cachedManifest(t *testing.T, store *chunk.Store) chunk.ID {
+	t.Helper()
 	enc, err := (&manifest.Manifest{}).Encode()
 	if err != nil {
 		t.Fatal(err)
@@ -67,6 +66,14 @@ func TestCountsAndMovesOfOneBatch(t *testing.T) {
 		t.Fatal(err)
 	}
 	store.CacheNode(id, enc)
+	return id
+}
+
+// A take that meets a chunk and the cleaning that moves it can share a batch:
+// the move must not put the count back to what it was before the take.
+func TestCountsAndMovesOfOneBatch(t *testing.T) {
+	idx, store, c := newTestCounter(t)
+	id := cachedManifest(t, store)
 	at := func(segment uint64) chunk.Placement {
 		return chunk.Placement{Key: chunk.Key(id), Node: true, Loc: index.Location{Segment: segment, Offset: 64, Length: 128, Slots: 1}}
 	}
@@ -134,15 +141,7 @@ func TestMarkIsOfAPlace(t *testing.T) {
 func TestStoredTwiceInOneBatch(t *testing.T) {
 	for _, counted := range []bool{true, false} {
 		idx, store, c := newTestCounter(t)
-		enc, err := (&manifest.Manifest{}).Encode()
-		if err != nil {
-			t.Fatal(err)
-		}
-		id, err := manifest.NodeID(enc)
-		if err != nil {
-			t.Fatal(err)
-		}
-		store.CacheNode(id, enc)
+		id := cachedManifest(t, store)
 		b := &Batch{Seq: 1}
 		for n := range uint32(3) {
 			b.Placed = append(b.Placed, store.Publish([]chunk.Placement{{

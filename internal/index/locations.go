@@ -259,36 +259,23 @@ func (l *locationFile) lookup(id ID) (located, bool, error) {
 
 func less(a, b ID) bool { return string(a[:]) < string(b[:]) }
 
-// locationCursor reads the file from its start.
-type locationCursor struct {
-	l     *locationFile
-	buf   [locationBlock]byte
-	rest  []byte
-	block int
-}
-
-// next returns the next location or false at the end.
-func (c *locationCursor) next() (located, bool, error) {
-	if len(c.rest) == 0 {
-		if c.block == len(c.l.firsts) {
-			return located{}, false, nil
-		}
-		var err error
-		if c.rest, err = c.l.readBlock(c.block, &c.buf); err != nil {
-			return located{}, false, err
-		}
-		c.block++
-	}
-	l := decodeLocation(c.rest)
-	c.rest = c.rest[locationSize:]
-	return l, true, nil
-}
-
 func (l *locationFile) walk() func() (located, int64, bool, error) {
-	c := &locationCursor{l: l}
-	return func() (located, int64, bool, error) {
-		at, more, err := c.next()
-		return at, 0, more, err
+	buf := new([locationBlock]byte)
+	var rest []byte
+	block := 0
+	return func() (at located, kept int64, more bool, err error) {
+		if len(rest) == 0 {
+			if block == len(l.firsts) {
+				return at, 0, false, nil
+			}
+			if rest, err = l.readBlock(block, buf); err != nil {
+				return at, 0, false, err
+			}
+			block++
+		}
+		at = decodeLocation(rest)
+		rest = rest[locationSize:]
+		return at, 0, true, nil
 	}
 }
 

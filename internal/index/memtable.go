@@ -2,7 +2,6 @@ package index
 
 import (
 	"bytes"
-	"encoding/binary"
 	"slices"
 	"strings"
 	"sync"
@@ -370,7 +369,7 @@ func sortByID[T any](items []T, id func(*T) *ID) {
 	}
 	order := make([]at, len(items))
 	for i := range items {
-		order[i] = at{binary.BigEndian.Uint64(id(&items[i])[:]), uint32(i)}
+		order[i] = at{prefixOf(id(&items[i])[:]), uint32(i)}
 	}
 	slices.SortFunc(order, func(a, b at) int {
 		switch {

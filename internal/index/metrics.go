@@ -30,7 +30,6 @@ type Metrics struct {
 	// DiskBytes is the size of all tables; Flushed and Compacted count the bytes
 	// written to make them.
 	DiskBytes, Flushed, Compacted uint64
-	MemTableBytes                 uint64
 	CacheHits, CacheMisses        int64
 	ReadAmplification             int
 
@@ -76,7 +75,6 @@ func (x *Index) pebbleMetrics(m *Metrics) (err error) {
 	m.DiskBytes = uint64(total.TablesSize)
 	m.Flushed = total.TableBytesIngested
 	m.Compacted = total.TableBytesCompacted
-	m.MemTableBytes = x.unflushed()
 	m.CacheHits, m.CacheMisses = p.BlockCache.Hits, p.BlockCache.Misses
 	m.ReadAmplification = p.ReadAmp()
 	return nil

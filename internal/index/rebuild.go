@@ -521,50 +521,38 @@ func (p *rebuildPart) writeEntries(w *tableWriter, f *filter) (*entrySums, error
 // counted calls f in order for each ID that has a location or was counted, with the
 // sum of its counts.
 func (p *rebuildPart) counted(f func(id ID, n int64, at located, found bool) error) (err error) {
-	counts, err := p.pairs.merge()
+	m, err := p.pairs.merge()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, counts.close()) }()
-	var id ID
-	var n int64
-	haveCount := false
-	nextCount := func() error {
-		k, v, err := counts.next()
-		if haveCount = err == nil; haveCount {
-			id, n = ID(k), decodeCount(v)
-		}
-		if err == io.EOF {
-			return nil
-		}
-		return err
-	}
+	defer func() { err = errors.Join(err, m.close()) }()
+	counts := countCursor{m: m}
 	next := p.at.walk()
 	at, kept, haveAt, err := next()
-	if err := errors.Join(err, nextCount()); err != nil {
+	if err := errors.Join(err, counts.next()); err != nil {
 		return err
 	}
-	for haveAt || haveCount {
+	for haveAt || counts.more {
 		order := -1
 		switch {
 		case !haveAt:
 			order = 1
-		case haveCount:
-			order = bytes.Compare(at.id[:], id[:])
+		case counts.more:
+			order = bytes.Compare(at.id[:], counts.id[:])
 		}
 		switch {
 		case order < 0:
 			err = f(at.id, kept, at, true)
 		case order > 0:
-			err = f(id, n, located{}, false)
+			err = f(counts.id, counts.n, located{}, false)
 		default:
-			err = f(id, kept+n, at, true)
+			err = f(at.id, kept+counts.n, at, true)
 		}
 		if err != nil {
 			return err
 		}
 		if order >= 0 {
-			if err := nextCount(); err != nil {
+			if err := counts.next(); err != nil {
 				return err
 			}
 		}

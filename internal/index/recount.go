@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
 	"iter"
 	"sync"
 
@@ -128,11 +127,12 @@ func (c *CountComparison) Mismatches(ctx context.Context) iter.Seq2[CountMismatc
 }
 
 func (c *CountComparison) compare(ctx context.Context, yield func(CountMismatch) bool) (err error) {
-	counted, err := c.counts.merge()
+	m, err := c.counts.merge()
 	if err != nil {
 		return err
 	}
-	defer func() { err = errors.Join(err, counted.close()) }()
+	defer func() { err = errors.Join(err, m.close()) }()
+	counted := countCursor{m: m}
 	lower, upper := kindSpan(kindEntry)
 	stored, err := c.x.newCursor(c.snapshot, &pebble.IterOptions{LowerBound: lower, UpperBound: upper})
 	if err != nil {
@@ -142,7 +142,7 @@ func (c *CountComparison) compare(ctx context.Context, yield func(CountMismatch)
 	stored.mem, c.mem = c.mem, nil
 
 	var e KeyedEntry
-	haveStored, haveCounted := false, false
+	haveStored := false
 	nextStored := func() (err error) {
 		if haveStored = stored.next(); !haveStored {
 			return stored.err
@@ -150,22 +150,10 @@ func (c *CountComparison) compare(ctx context.Context, yield func(CountMismatch)
 		e, err = c.x.decodeKeyedEntry(stored.kv())
 		return err
 	}
-	var id ID
-	var n int64
-	nextCounted := func() error {
-		k, v, err := counted.next()
-		if haveCounted = err == nil; haveCounted {
-			id, n = ID(k), decodeCount(v)
-		}
-		if err == io.EOF {
-			return nil
-		}
+	if err := errors.Join(nextStored(), counted.next()); err != nil {
 		return err
 	}
-	if err := errors.Join(nextStored(), nextCounted()); err != nil {
-		return err
-	}
-	for haveStored || haveCounted {
+	for haveStored || counted.more {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
@@ -177,15 +165,15 @@ func (c *CountComparison) compare(ctx context.Context, yield func(CountMismatch)
 		var m CountMismatch
 		var err error
 		switch {
-		case !haveCounted || haveStored && less(e.ID, id):
+		case !counted.more || haveStored && less(e.ID, counted.id):
 			m = CountMismatch{ID: e.ID, Stored: e.Entry, Present: true}
 			err = nextStored()
-		case !haveStored || less(id, e.ID):
-			m = CountMismatch{ID: id, Counted: n}
-			err = nextCounted()
+		case !haveStored || less(counted.id, e.ID):
+			m = CountMismatch{ID: counted.id, Counted: counted.n}
+			err = counted.next()
 		default:
-			m = CountMismatch{ID: id, Stored: e.Entry, Present: true, Counted: n}
-			err = errors.Join(nextStored(), nextCounted())
+			m = CountMismatch{ID: e.ID, Stored: e.Entry, Present: true, Counted: counted.n}
+			err = errors.Join(nextStored(), counted.next())
 		}
 		if (m.Counted < 0 || m.Stored.Count != uint64(m.Counted)) && !yield(m) {
 			return nil

@@ -382,6 +382,25 @@ func (s *sorter) merge() (*merged, error) {
 	return m, nil
 }
 
+// countCursor walks the end of a sort of counts.
+type countCursor struct {
+	m    *merged
+	id   ID
+	n    int64
+	more bool // there is a count at hand
+}
+
+func (c *countCursor) next() error {
+	k, v, err := c.m.next()
+	if c.more = err == nil; c.more {
+		c.id, c.n = ID(k), decodeCount(v)
+	}
+	if err == io.EOF {
+		return nil
+	}
+	return err
+}
+
 // discard frees memory and removes the runs.
 func (s *sorter) discard() error {
 	var errs []error
