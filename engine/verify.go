@@ -434,8 +434,10 @@ func (v *check) progress() {
 	}
 }
 
-// GC drops, destroys and cleans until nothing is left to do, also what lies in
-// open segments, and returns what came of it. Snapshots that readers hold stay.
+// GC drops, destroys and cleans until nothing is left of what there was to do when it
+// began, also what lies in open segments, and returns what came of it. Snapshots that
+// readers hold stay. While operations are under way it rests as long as it works, so
+// that takes stay quick.
 func (e *Engine) GC(ctx context.Context, o GCOptions) (GCReport, error) {
 	if e.closing.Load() {
 		return gc.Report{}, opError("gc", CanisterID{}, SnapshotID{}, ErrClosed)

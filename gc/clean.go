@@ -53,6 +53,7 @@ func (g *Collector) clean(ctx context.Context, victim seglog.SegmentID, p pointe
 		if err := ctx.Err(); err != nil {
 			return res, err
 		}
+		g.breathe(ctx)
 		if unread(f.Damaged) && !g.abandoned[victim] {
 			return res, fmt.Errorf("%w: %w", errUnread, f.Damaged)
 		}
@@ -194,6 +195,7 @@ func (g *Collector) pointers(ctx context.Context, segment seglog.SegmentID) (poi
 	p := pointers{into: map[slotAt]chunk.Key{}, found: map[slotAt]struct{}{}}
 	at := map[chunk.Key]slotAt{}
 	for f, err := range g.log.ScanSegment(ctx, segment) {
+		g.breathe(ctx)
 		switch {
 		case err != nil:
 			return p, err

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"slices"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -52,6 +53,11 @@ type Collector struct {
 	pass sync.Mutex // held by the pass that works
 	// relief is how many wait for room that the background may be using.
 	relief atomic.Int32
+	// waited is how many wait for a pass to come on; see Hurry.
+	waited atomic.Int32
+	// began is when the pass last rested, and inBackground that nobody asked for it.
+	began        time.Time
+	inBackground bool
 	// abandoned are segments whose files are gone: what they held is lost, not
 	// just unread today. A pass that a person asked for says so.
 	abandoned map[seglog.SegmentID]bool
@@ -186,14 +192,6 @@ func (g *Collector) Relieve(ctx context.Context) error {
 	return g.drain(ctx)
 }
 
-// pace is how long background work rests for each moment it worked. More rest
-// was measured to prolong gc without helping takes.
-const pace = 1
-
-// stint is how long background work goes on before it rests: many drops are
-// shorter than what a timer can tell.
-const stint = 2 * time.Millisecond
-
 // lookEvery is how often background work looks at limbo and segments: every 20 ms
 // was 15 % of the work of small takes. A look that takes long is followed by lookRest
 // times as much rest from looking.
@@ -222,30 +220,21 @@ func (g *Collector) later(d time.Duration) {
 func (g *Collector) background(ctx context.Context) error {
 	g.pass.Lock()
 	defer g.pass.Unlock()
-	rest := func(began time.Time) {
-		select {
-		case <-ctx.Done():
-		case <-time.After(min(pace*time.Since(began), 100*time.Millisecond)):
-		}
-	}
+	g.began, g.inBackground = time.Now(), true
+	defer func() { g.inBackground = false }()
 	for more := true; more && g.relief.Load() == 0; {
-		began := time.Now()
-		dropped := false
-		for more && time.Since(began) < stint {
-			worked, finished, err := g.dropStep(ctx)
-			if err != nil {
-				return err
-			}
-			more, dropped = worked, dropped || finished
+		worked, _, err := g.dropStep(ctx, nil)
+		if err != nil {
+			return err
 		}
-		if dropped && time.Now().After(g.nextLook) {
+		if more = worked; worked && time.Now().After(g.nextLook) {
 			// Versions may come as fast as they are dropped.
 			if err := g.lookAtLimbo(ctx); err != nil {
 				return err
 			}
 		}
 		if more {
-			rest(began)
+			g.breathe(ctx)
 		}
 	}
 	// What follows looks at all of limbo and at every segment. Small operations
@@ -270,7 +259,6 @@ func (g *Collector) background(ctx context.Context) error {
 	var damaged []victim
 	var full error
 	for ctx.Err() == nil && full == nil && g.relief.Load() == 0 {
-		began := time.Now()
 		v, ok := first(g.victims(false), tried)
 		if !ok {
 			break
@@ -291,7 +279,7 @@ func (g *Collector) background(ctx context.Context) error {
 		if v.damaged {
 			damaged = append(damaged, v)
 		}
-		rest(began)
+		g.breathe(ctx)
 	}
 	if err := g.release(ctx, damaged); err != nil {
 		return err
@@ -324,6 +312,19 @@ func (g *Collector) releaseDead(ctx context.Context, damaged bool) error {
 	return g.release(ctx, dead)
 }
 
+// newest is the last segment that is in use.
+func (g *Collector) newest() (last seglog.SegmentID) {
+	for _, s := range g.log.Segments() {
+		last = max(last, s.ID)
+	}
+	return last
+}
+
+// upTo leaves out those that came later.
+func upTo(last seglog.SegmentID, all []victim) []victim {
+	return slices.DeleteFunc(all, func(v victim) bool { return v.id > last })
+}
+
 // first gives the emptiest victim that was not tried in this pass, and marks it.
 func first(all []victim, tried map[seglog.SegmentID]bool) (victim, bool) {
 	for _, v := range all {
@@ -335,8 +336,10 @@ func first(all []victim, tried map[seglog.SegmentID]bool) (victim, bool) {
 	return victim{}, false
 }
 
-// Collect does everything there is to do, sealing and cleaning open segments
-// too, and returns when it is done. What a reader holds stays.
+// Collect does everything there is to do when it begins, sealing and cleaning open
+// segments too, and returns when it is done. What comes to be done meanwhile is for
+// the next pass: beside operations that never pause there would be no end. What a
+// reader holds stays.
 func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 	if o.DryRun {
 		return g.report(g.snapshotTotals()), nil
@@ -349,6 +352,7 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(g.life, cancel)()
+	g.began = time.Now()
 	before := g.snapshotTotals()
 	report := func() Report { return g.report(before) }
 	progress := func() {
@@ -359,8 +363,9 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 	if err := g.waitApplied(ctx); err != nil {
 		return report(), err
 	}
+	due := g.counter.dying()
 	for {
-		worked, finished, err := g.dropStep(ctx)
+		worked, finished, err := g.dropStep(ctx, due)
 		if err != nil {
 			return report(), err
 		}
@@ -370,6 +375,7 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 		if !worked {
 			break
 		}
+		g.breathe(ctx)
 	}
 	for {
 		err := g.emptyLimbo(ctx, true)
@@ -394,12 +400,13 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 		}
 	}
 	tried := map[seglog.SegmentID]bool{}
+	last := g.newest()
 	var emptied []victim
 	var size int64
 	for {
-		v, ok := first(g.victims(true), tried)
+		v, ok := first(upTo(last, g.victims(true)), tried)
 		if !ok && o.Recompress {
-			v, ok = first(g.fresh(), tried)
+			v, ok = first(upTo(last, g.fresh()), tried)
 		}
 		if ok {
 			var err error
@@ -449,13 +456,13 @@ func (g *Collector) compact(ctx context.Context) {
 	}
 }
 
-// dropStep is Counter.DropStep. Where the index has no room to go on, what is
+// dropStep is Counter.DropStep of what is due, nil for all. Where the index has no room to go on, what is
 // dead already goes first: that makes some.
-func (g *Collector) dropStep(ctx context.Context) (worked, finished bool, err error) {
+func (g *Collector) dropStep(ctx context.Context, due versions) (worked, finished bool, err error) {
 	for {
 		failpoint.At(failpoint.Drop, "")
 		err := g.withRoom(func() (err error) {
-			worked, finished, err = g.counter.DropStep(ctx, g.o.Reading)
+			worked, finished, err = g.counter.DropStep(ctx, g.o.Reading, due)
 			return err
 		})
 		if finished {
@@ -537,10 +544,11 @@ func (g *Collector) emptyLimbo(ctx context.Context, wait bool) error {
 				return ctx.Err()
 			case <-time.After(time.Millisecond):
 			}
+			g.began = time.Now() // this was no work
 		}
 		var d int
 		err := g.withRoom(func() error {
-			n, err := g.counter.Destroy()
+			n, err := g.counter.Destroy(func() { g.breathe(ctx) })
 			d += n
 			return err
 		})

@@ -43,10 +43,31 @@ func (c *Counter) Backlog(read func(key []byte, local uint64) bool) Backlog {
 	return b
 }
 
-// DropStep does one bounded step of one drop. It returns false when there is
-// nothing to drop, or only what readers hold; finished when the step was the
-// last of its version.
-func (c *Counter) DropStep(ctx context.Context, read func(key []byte, local uint64) bool) (worked, finished bool, err error) {
+// versions are some of those that wait for their drop, by canister.
+type versions map[string][]version
+
+// dying lists what waits now.
+func (c *Counter) dying() versions {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	out := versions{}
+	for key := range c.due {
+		for _, r := range c.known[key].list {
+			for _, v := range r.versions {
+				if v.dying {
+					out[key] = append(out[key], v)
+				}
+			}
+		}
+	}
+	return out
+}
+
+// DropStep does one bounded step of one drop, of all that wait or, unless it is
+// nil, of those that are due; what is under way goes on in any case. It returns
+// false when there is nothing to drop, or only what readers hold; finished when
+// the step was the last of its version.
+func (c *Counter) DropStep(ctx context.Context, read func(key []byte, local uint64) bool, due versions) (worked, finished bool, err error) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
 	if err := c.idx.Untrusted(); err != nil {
@@ -58,7 +79,7 @@ func (c *Counter) DropStep(ctx context.Context, read func(key []byte, local uint
 			continue // its record is not applied in full; the replay will
 		}
 		next := rs.clone()
-		r := next.nextDrop(func(local uint64) bool { return read([]byte(key), local) })
+		r := next.nextDrop(func(local uint64) bool { return read([]byte(key), local) }, func(v version) bool { return due == nil || slices.Contains(due[key], v) })
 		if r == nil {
 			continue
 		}

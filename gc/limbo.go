@@ -79,14 +79,15 @@ func (c *Counter) Suspect(after chunk.Key) (n int, next chunk.Key, err error) {
 
 // Destroy removes the entries of the suspects that are still at zero and
 // unpinned, and returns how many. The caller has seen every operation end
-// that was under way at Suspect.
-func (c *Counter) Destroy() (destroyed int, err error) {
+// that was under way at Suspect. between is called after each step, without a lock.
+func (c *Counter) Destroy(between func()) (destroyed int, err error) {
 	for some := range slices.Chunk(c.limbo.list(), min(destroyStep, c.step)) {
 		n, err := c.destroy(some)
 		destroyed += n
 		if err != nil {
 			return destroyed, err
 		}
+		between()
 	}
 	return destroyed, nil
 }

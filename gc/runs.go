@@ -219,9 +219,9 @@ func fromRecord(rec *record.Record) *runs {
 }
 
 // nextDrop picks a version to drop and marks it under way: the one that is
-// under way already, else a dying one that nobody reads; nil when there is
-// none.
-func (rs *runs) nextDrop(read func(local uint64) bool) *run {
+// under way already, else a dying one that nobody reads and that is wanted; nil
+// when there is none.
+func (rs *runs) nextDrop(read func(local uint64) bool, wanted func(version) bool) *run {
 	for i := range rs.list {
 		if rs.list[i].dropping >= 0 {
 			return &rs.list[i]
@@ -230,7 +230,7 @@ func (rs *runs) nextDrop(read func(local uint64) bool) *run {
 	for i := range rs.list {
 		r := &rs.list[i]
 		for j, v := range r.versions {
-			if v.dying && !(v.local != headLocal && read(v.local)) {
+			if v.dying && !(v.local != headLocal && read(v.local)) && wanted(v) {
 				r.dropping, r.cursor = j, manifest.Place{}
 				return r
 			}

@@ -37,6 +37,8 @@ func step(t *testing.T, have *runs, rec *record.Record, want ...manifest.Change)
 
 func nobody(uint64) bool { return false }
 
+func all(version) bool { return true }
+
 func TestPlanFollowsALife(t *testing.T) {
 	rs := step(t, &runs{}, &record.Record{Seq: 1, Incarnation: 1})
 	rs = step(t, rs, &record.Record{Seq: 2, Incarnation: 1, Head: id(1)}, manifest.Change{V2: id(1)})
@@ -52,14 +54,14 @@ func TestPlanFollowsALife(t *testing.T) {
 	if w, _ := rs.dying(nobody); w != 1 {
 		t.Fatalf("%d versions wait", w)
 	}
-	r := rs.nextDrop(nobody)
+	r := rs.nextDrop(nobody, all)
 	if want := (manifest.Change{V: id(2), N: id(3)}); r.drop() != want {
 		t.Fatalf("drop is %+v", r.drop())
 	}
 	rs.remove(r)
 	// While the newest snapshot is being dropped, the head's predecessor is spliced.
 	rs = step(t, rs, &record.Record{Seq: 6, Incarnation: 1, NextLocal: 3, Head: id(4), Snapshots: []record.Snapshot{snap(1, 3)}})
-	r = rs.nextDrop(nobody)
+	r = rs.nextDrop(nobody, all)
 	r.cursor = manifest.PagePlace(manifest.Section{Kind: manifest.WasmMemory}, 5)
 	cursor := r.cursor
 	rs = step(t, rs, &record.Record{Seq: 7, Incarnation: 1, NextLocal: 3, Head: id(5), Snapshots: []record.Snapshot{snap(1, 3)}},
@@ -80,7 +82,7 @@ func TestPlanFollowsALife(t *testing.T) {
 		t.Fatalf("%d versions wait, want 5", waiting)
 	}
 	for n := 0; ; n++ {
-		r := rs.nextDrop(nobody)
+		r := rs.nextDrop(nobody, all)
 		if r == nil {
 			if n != waiting {
 				t.Fatalf("%d drops, want %d", n, waiting)
@@ -105,7 +107,7 @@ func TestReadersHoldDrops(t *testing.T) {
 	rs := fromRecord(&record.Record{Seq: 1, Incarnation: 1, NextLocal: 2, Head: id(2), Snapshots: []record.Snapshot{snap(0, 1), snap(1, 2)}})
 	rs = step(t, rs, &record.Record{Seq: 2, Incarnation: 1, NextLocal: 2, Head: id(2)})
 	zero := func(local uint64) bool { return local == 0 }
-	r := rs.nextDrop(zero)
+	r := rs.nextDrop(zero, all)
 	if r == nil || r.versions[r.dropping].local != 1 {
 		t.Fatalf("%+v", r)
 	}
@@ -113,10 +115,10 @@ func TestReadersHoldDrops(t *testing.T) {
 		t.Fatal(w, held)
 	}
 	rs.remove(r)
-	if rs.nextDrop(zero) != nil {
+	if rs.nextDrop(zero, all) != nil {
 		t.Fatal("dropped what is read")
 	}
-	if rs.nextDrop(nobody) == nil {
+	if rs.nextDrop(nobody, all) == nil {
 		t.Fatal("nothing to drop once the reader is gone")
 	}
 }
@@ -130,10 +132,10 @@ func TestReadersHoldWhatAnUploadWas(t *testing.T) {
 	rs = step(t, rs, up(2), manifest.Change{P: id(1), V: id(1), V2: id(2)})
 	rs = step(t, rs, up(3), manifest.Change{P: id(2), V: id(2), V2: id(3)})
 	zero := func(local uint64) bool { return local == 0 }
-	if r := rs.nextDrop(zero); r != nil {
+	if r := rs.nextDrop(zero, all); r != nil {
 		t.Fatalf("dropped what is read: %+v", r)
 	}
-	r := rs.nextDrop(nobody)
+	r := rs.nextDrop(nobody, all)
 	if want := (manifest.Change{V: id(1), N: id(2)}); r == nil || r.drop() != want {
 		t.Fatalf("drop is %+v", r)
 	}
@@ -141,8 +143,8 @@ func TestReadersHoldWhatAnUploadWas(t *testing.T) {
 	if w, _ := rs.dying(nobody); w != 1 {
 		t.Fatalf("%d versions wait", w)
 	}
-	rs.remove(rs.nextDrop(nobody))
-	if rs.nextDrop(nobody) != nil || len(rs.list) != 2 || rs.list[1].versions[0].root != id(3) {
+	rs.remove(rs.nextDrop(nobody, all))
+	if rs.nextDrop(nobody, all) != nil || len(rs.list) != 2 || rs.list[1].versions[0].root != id(3) {
 		t.Fatalf("left: %+v", rs.list)
 	}
 }
@@ -151,7 +153,7 @@ func someRuns() []*runs {
 	a := fromRecord(&record.Record{Seq: 3, Incarnation: 1, NextLocal: 2, Head: id(2), Snapshots: []record.Snapshot{snap(0, 1), {Local: 1, Root: id(7), Source: record.Uploaded}}})
 	b := a.clone()
 	b.list[0].versions[0].dying = true
-	b.nextDrop(nobody).cursor = manifest.PagePlace(manifest.Section{Kind: manifest.StableMemory}, 77)
+	b.nextDrop(nobody, all).cursor = manifest.PagePlace(manifest.Section{Kind: manifest.StableMemory}, 77)
 	b.partial = &progress{recordSeq: 4, op: 1, place: b.list[0].cursor}
 	return []*runs{{}, {recordSeq: 1}, a, b}
 }
