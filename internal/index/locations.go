@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"math/bits"
 	"slices"
 	"sort"
 	"sync"
@@ -33,6 +34,11 @@ type locationTable struct {
 	arena  arena
 	items  []item // in order, one of each ID
 	counts []atomic.Int64
+	// starts is where the items begin whose prefixes, less the first one, agree but
+	// for their last shift bits, and at the end how many items there are. IDs are
+	// hashes, so these are one or two.
+	starts []uint32
+	shift  int
 }
 
 // newLocationTable takes over what a sorter has in memory, sorted. The first of each
@@ -45,22 +51,48 @@ func newLocationTable(s *sorter) *locationTable {
 	})
 	t.counts = make([]atomic.Int64, len(t.items))
 	s.items, s.arena = nil, arena{}
+	t.divide()
 	return t
+}
+
+// divide makes starts: as many as there are items, and twice that at most.
+func (t *locationTable) divide() {
+	n := len(t.items)
+	if n == 0 {
+		return
+	}
+	first, last := t.items[0].prefix, t.items[n-1].prefix
+	t.shift = max(0, bits.Len64(last-first)-bits.Len(uint(n)))
+	t.starts = make([]uint32, (last-first)>>t.shift+2)
+	next := uint64(0)
+	for i, it := range t.items {
+		for part := (it.prefix - first) >> t.shift; next <= part; next++ {
+			t.starts[next] = uint32(i)
+		}
+	}
+	for ; next < uint64(len(t.starts)); next++ {
+		t.starts[next] = uint32(n)
+	}
 }
 
 func (t *locationTable) pair(it item) []byte { return t.arena.from(it.at)[pairOverhead:] }
 func (t *locationTable) id(it item) ID       { return ID(t.pair(it)) }
 
 func (t *locationTable) find(id ID) (int, bool) {
-	p := prefixOf(id[:])
-	i := sort.Search(len(t.items), func(i int) bool {
-		it := t.items[i]
+	p, n := prefixOf(id[:]), len(t.items)
+	if n == 0 || p < t.items[0].prefix || p > t.items[n-1].prefix {
+		return 0, false
+	}
+	part := (p - t.items[0].prefix) >> t.shift
+	from, to := int(t.starts[part]), int(t.starts[part+1])
+	i := from + sort.Search(to-from, func(i int) bool {
+		it := t.items[from+i]
 		if it.prefix != p {
 			return it.prefix > p
 		}
 		return !less(t.id(it), id)
 	})
-	return i, i < len(t.items) && t.items[i].prefix == p && t.id(t.items[i]) == id
+	return i, i < to && t.items[i].prefix == p && t.id(t.items[i]) == id
 }
 
 func (t *locationTable) lookup(id ID) (located, bool, error) {
