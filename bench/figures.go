@@ -71,7 +71,7 @@ func Specs() []Figure {
 		{ID: "take.log", Group: groupTake, Title: "bytes written a take, log alone, 10 kept", Unit: "MB", Limit: "new pages compressed", RatioOf: overLimit, Better: less},
 		{ID: "take.counts.10", Group: groupTake, Title: "count changes, 10 kept", Unit: "a take", Limit: "pages and nodes born or died", RatioOf: overLimit, Judged: byRatio, Better: less, Bar: 1.5, Aim: 1.0},
 		{ID: "take.counts.100", Group: groupTake, Title: "count changes, 100 kept", Unit: "a take", Limit: "pages and nodes born or died", RatioOf: overLimit, Judged: byRatio, Better: less, Bar: 1.5, Aim: 1.0},
-		{ID: "take.background", Group: groupTake, Title: "CPU after a take", Unit: "ms", Limit: "CPU in it", RatioOf: overLimit, Judged: byRatio, Better: less, Bar: 1.0, Aim: 0.3},
+		{ID: "take.background", Group: groupTake, Title: "CPU after a take, cleaning left out", Unit: "ms", Limit: "CPU in it", RatioOf: overLimit, Judged: byRatio, Better: less, Bar: 1.0, Aim: 0.3},
 		{ID: "take.row", Group: groupTake, Title: "the last ten takes of a growing row of snapshots, each over its limit", Unit: "x", Limit: "the first ten", RatioOf: overLimit, Judged: byRatio, Better: less, Bar: 1.2, Aim: 1.05},
 
 		{ID: "restore.warm", Group: groupRead, Title: "full restore, warm, verified", Unit: "MB/s", Limit: "decode + hash", RatioOf: overLimit, Judged: byRatio, Better: more, Bar: 0.6, Aim: 0.8},
@@ -82,6 +82,7 @@ func Specs() []Figure {
 
 		{ID: "delete.p50", Group: groupGC, Title: "delete, acknowledged, p50", Unit: "ms", Limit: "fdatasync of 4 KiB appended", RatioOf: overLimit, Better: less},
 		{ID: "gc.time", Group: groupGC, Title: "gc after deleting all snapshots but two", Unit: "s", Better: less},
+		{ID: "gc.cpu", Group: groupGC, Title: "CPU of gc for each GB that it gives back, net", Unit: "s", Better: less},
 		{ID: "gc.written", Group: groupGC, Title: "bytes written by gc", Unit: "MB", Limit: "bytes reclaimed, net", RatioOf: overLimit, Judged: byRatio, Better: less, Bar: 2.0, Aim: 1.5},
 		{ID: "gc.left", Group: groupGC, Title: "log after gc", Unit: "MB", Limit: "live bytes", RatioOf: overLimit, Judged: byRatio, Better: less, Bar: 1.10},
 		{ID: "gc.takes", Group: groupGC, Title: "p99 of takes while gc runs", Unit: "ms", Limit: "p99 without gc", RatioOf: overLimit, Judged: byRatio, Better: less, Bar: 1.5, Aim: 1.1},
@@ -95,7 +96,8 @@ func Specs() []Figure {
 		{ID: "size.16", Group: groupSize, Title: "take of a sparse 16 GiB, as many dirty pages, p50", Unit: "ms", Limit: "of 4 GiB", RatioOf: overLimit, Better: less},
 		{ID: "size.64", Group: groupSize, Title: "take of a sparse 64 GiB, as many dirty pages, p50", Unit: "ms", Limit: "of 4 GiB", RatioOf: overLimit, Better: less},
 
-		{ID: "index.rebuild", Group: groupIndex, Title: "rebuild of the index", Unit: "s", Judged: byValue, Better: less, Bar: 1, Aim: 0.4},
+		{ID: "index.rebuild", Group: groupIndex, Title: "rebuild of the index, log in memory", Unit: "s", Judged: byValue, Better: less, Bar: 1, Aim: 0.4},
+		{ID: "index.rebuild.cold", Group: groupIndex, Title: "rebuild of the index, log on disk", Unit: "s", Limit: "sequential read of the log", RatioOf: overLimit, Better: less},
 		{ID: "index.miss", Group: groupIndex, Title: "dedup miss, preloaded index, locks included", Unit: "µs", Judged: byValue, Better: less, Bar: 0.2, Aim: 0.05},
 		{ID: "preload.take", Group: groupIndex, Title: "take of 1 %, preloaded index, p50", Unit: "ms", Limit: takeLimit, RatioOf: underLimit, Better: more},
 		{ID: "preload.written", Group: groupIndex, Title: "bytes written a take, preloaded index", Unit: "MB", Limit: "new pages compressed", RatioOf: overLimit, Judged: byRatio, Better: less, Bar: 1.6, Aim: 1.3},

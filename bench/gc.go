@@ -109,16 +109,21 @@ func (g *garbage) deleteAndCollect(ctx context.Context) error {
 	if err := g.s.settle(ctx); err != nil {
 		return err
 	}
+	cpu := cpuTime()
 	began = time.Now()
 	rep, err := g.s.e.GC(ctx, engine.GCOptions{})
 	if err != nil {
 		return err
 	}
 	took := time.Since(began)
+	cpu = cpuTime() - cpu
 	st := g.s.e.Stats()
 	g.rec.add("gc.time", took.Seconds(), 0)
 	if net := rep.BytesReclaimed - rep.BytesWritten; net > 0 {
 		g.rec.add("gc.written", mb(rep.BytesWritten), mb(net))
+		if cpu > 0 {
+			g.rec.add("gc.cpu", cpu.Seconds()/(float64(net)/1e9), 0)
+		}
 	} else {
 		g.rec.note("gc.written", "gc gave nothing back: there is too little at this scale")
 	}

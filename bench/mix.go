@@ -1,7 +1,6 @@
 package bench
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"runtime"
@@ -211,79 +210,6 @@ func (r *run) addWritten(counted bool, bytes int64, id string) bool {
 	return true
 }
 
-// restore reads a whole snapshot into dst and compares it.
-func (m *mix) restore(ctx context.Context, s *store, id engine.SnapshotID) (time.Duration, error) {
-	began := time.Now()
-	snap, err := s.e.Snapshot(ctx, id)
-	if err != nil {
-		return 0, err
-	}
-	defer snap.Close()
-	sec, err := snap.Section(engine.WasmMemory)
-	if err != nil {
-		return 0, err
-	}
-	n, err := sec.ReadAt(m.dst, 0)
-	if err != nil {
-		return 0, err
-	}
-	took := time.Since(began)
-	if n != len(m.dst) || !bytes.Equal(m.dst, m.image.Mem) {
-		return 0, errors.New("what was restored is not what was taken")
-	}
-	return took, nil
-}
-
-func (m *mix) restoreWarm(ctx context.Context, s *store, id engine.SnapshotID) error {
-	n := len(m.image.Mem)
-	if _, err := m.restore(ctx, s, id); err != nil { // what was just written is in memory, and is read once
-		return err
-	}
-	bound, err := limit.Decode(m.groups, m.dst, int64(n))
-	if err != nil {
-		return err
-	}
-	took, err := m.restore(ctx, s, id)
-	if err != nil {
-		return err
-	}
-	m.rec.add("machine.decode", mbps(n, bound), 0)
-	m.rec.add("restore.warm", mbps(n, took), mbps(n, bound))
-	return m.randomPages(ctx, s, id, 1000, "page.warm")
-}
-
-// randomPages reads single pages that are not zero.
-func (m *mix) randomPages(ctx context.Context, s *store, id engine.SnapshotID, n int, figure string) error {
-	snap, err := s.e.Snapshot(ctx, id)
-	if err != nil {
-		return err
-	}
-	defer snap.Close()
-	sec, err := snap.Section(engine.WasmMemory)
-	if err != nil {
-		return err
-	}
-	pages := workload.NewSparse(m.o.Seed+1, uint64(len(m.image.Mem)))
-	page := make([]byte, workload.PageSize)
-	var times []float64
-	zero := make([]byte, workload.PageSize)
-	for i := range pages.Indexes(n) {
-		if bytes.Equal(m.image.Page(i), zero) {
-			continue
-		}
-		began := time.Now()
-		if _, err := sec.ReadAt(page, int64(i)*workload.PageSize); err != nil {
-			return err
-		}
-		times = append(times, float64(time.Since(began))/1e3)
-		if !bytes.Equal(page, m.image.Page(i)) {
-			return errors.New("a page that was read is not the one that was taken")
-		}
-	}
-	m.rec.add(figure, quantile(times, 0.5), 0)
-	return nil
-}
-
 // change makes the next version of the image and writes it into the memory.
 func (m *mix) change(mem *engine.Memory) ([]uint64, error) {
 	dirty := m.image.Step(dirtyShare)
@@ -339,8 +265,14 @@ type oneTake struct {
 	compressed  int64
 }
 
+// noCleaning is a live share under which no segment is rewritten, only dropped.
+const noCleaning = 1e-9
+
 // incremental fills the row of kept snapshots and measures takes that replace
-// the oldest. On return the store is closed and opened again.
+// the oldest. From then on segments are not cleaned: those of the first image come to
+// be worth it after some thirty takes, all at once, and that would be in the figures of
+// some repeats and not of others. What it costs is measured by deletes. On return the
+// store is closed and opened again.
 func (m *mix) incremental(ctx context.Context, s *store, first engine.SnapshotID, ideal *workload.Ideal) error {
 	c, mem, err := s.again(1, engine.WasmMemory)
 	if err != nil {
@@ -388,6 +320,7 @@ func (m *mix) incremental(ctx context.Context, s *store, first engine.SnapshotID
 	if err := s.e.FlushIndex(); err != nil { // as above
 		return err
 	}
+	s.o.CleanBelow = noCleaning // for as long as the store is there
 	if err := errors.Join(s.reopen(), s.rest(ctx)); err != nil {
 		return err
 	}
@@ -440,98 +373,6 @@ func (m *mix) incremental(ctx context.Context, s *store, first engine.SnapshotID
 func (r *run) addCounts(id string, before, after engine.Stats, takes int) {
 	n := float64(takes)
 	r.rec.add(id, float64(after.CountChanges-before.CountChanges)/n, float64(after.Births-before.Births+after.Deaths-before.Deaths)/n)
-}
-
-// loadDiff loads snapshots that differ from the live state in one step, and
-// ends with the newest loaded.
-func (m *mix) loadDiff(ctx context.Context, s *store, c *engine.Canister, ids []engine.SnapshotID) error {
-	n := max(1, int(float64(len(m.groups))*dirtyShare))
-	var loads, bounds []float64
-	for i := range 6 {
-		if err := s.settle(ctx); err != nil {
-			return err
-		}
-		decode, err := limit.Decode(m.groups[:n], m.dst, int64(n)*chunk.GroupPages*chunk.PageSize)
-		if err != nil {
-			return err
-		}
-		sync, err := m.disk.Append(4096)
-		if err != nil {
-			return err
-		}
-		began := time.Now()
-		if _, err := c.Load(ctx, ids[len(ids)-1-(i+1)%2], engine.LoadOptions{}); err != nil {
-			return err
-		}
-		loads, bounds = append(loads, ms(time.Since(began))), append(bounds, ms(decode+sync))
-	}
-	m.rec.add("load.diff", quantile(loads, 0.5), quantile(bounds, 0.5))
-	return s.settle(ctx)
-}
-
-// coldAndRebuild restores the newest snapshot from a disk that has to be read,
-// and builds the index anew. On return the store is open.
-func (m *mix) coldAndRebuild(ctx context.Context, s *store) error {
-	n := len(m.image.Mem)
-	id, err := newest(s, 1)
-	if err != nil {
-		return err
-	}
-	stored := s.e.Stats().LiveBytes
-	cold := func() (bool, error) {
-		if err := s.close(); err != nil {
-			return false, err
-		}
-		ok, err := limit.ForgetTree(s.dir)
-		if err != nil || !ok {
-			return ok, errors.Join(err, s.open())
-		}
-		return true, s.open()
-	}
-	ok, err := cold()
-	if err != nil {
-		return err
-	}
-	if !ok {
-		m.rec.note("restore.cold", "this system can not be asked to forget a file")
-		m.rec.note("page.cold", "this system can not be asked to forget a file")
-	} else {
-		_, before, counted := ioCounters()
-		took, err := m.restore(ctx, s, id)
-		if err != nil {
-			return err
-		}
-		_, after, _ := ioCounters()
-		if counted && after-before < stored/2 {
-			m.rec.note("restore.cold", "what was restored came from memory, not from the disk: the file system does not forget")
-		} else {
-			_, read, _, err := m.disk.Sequential(m.compressed)
-			if err != nil {
-				return err
-			}
-			m.rec.add("restore.cold", mbps(n, took), mbps(n, read))
-		}
-		if _, err := cold(); err != nil {
-			return err
-		}
-		if err := m.randomPages(ctx, s, id, 150, "page.cold"); err != nil {
-			return err
-		}
-	}
-	if err := s.close(); err != nil {
-		return err
-	}
-	o := *s.o
-	o.RebuildIndex = true
-	e, err := engine.Open(s.dir, &o)
-	if err != nil {
-		return err
-	}
-	m.rec.add("index.rebuild", e.Stats().OpenSeconds, 0)
-	if err := e.Close(); err != nil {
-		return err
-	}
-	return s.open()
 }
 
 // newest is the newest snapshot of the n-th canister.

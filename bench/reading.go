@@ -1,0 +1,215 @@
+package bench
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"time"
+
+	"github.com/snapstore/snapstore/bench/limit"
+	"github.com/snapstore/snapstore/bench/workload"
+	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/engine"
+)
+
+// restore reads a whole snapshot into dst and compares it.
+func (m *mix) restore(ctx context.Context, s *store, id engine.SnapshotID) (time.Duration, error) {
+	began := time.Now()
+	snap, err := s.e.Snapshot(ctx, id)
+	if err != nil {
+		return 0, err
+	}
+	defer snap.Close()
+	sec, err := snap.Section(engine.WasmMemory)
+	if err != nil {
+		return 0, err
+	}
+	n, err := sec.ReadAt(m.dst, 0)
+	if err != nil {
+		return 0, err
+	}
+	took := time.Since(began)
+	if n != len(m.dst) || !bytes.Equal(m.dst, m.image.Mem) {
+		return 0, errors.New("what was restored is not what was taken")
+	}
+	return took, nil
+}
+
+func (m *mix) restoreWarm(ctx context.Context, s *store, id engine.SnapshotID) error {
+	n := len(m.image.Mem)
+	if _, err := m.restore(ctx, s, id); err != nil { // what was just written is in memory, and is read once
+		return err
+	}
+	for range 3 { // one alone differed by a third from the next
+		bound, err := limit.Decode(m.groups, m.dst, int64(n))
+		if err != nil {
+			return err
+		}
+		took, err := m.restore(ctx, s, id)
+		if err != nil {
+			return err
+		}
+		m.rec.add("machine.decode", mbps(n, bound), 0)
+		m.rec.add("restore.warm", mbps(n, took), mbps(n, bound))
+	}
+	return m.randomPages(ctx, s, id, 1000, "page.warm")
+}
+
+// randomPages reads single pages that are not zero.
+func (m *mix) randomPages(ctx context.Context, s *store, id engine.SnapshotID, n int, figure string) error {
+	snap, err := s.e.Snapshot(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer snap.Close()
+	sec, err := snap.Section(engine.WasmMemory)
+	if err != nil {
+		return err
+	}
+	pages := workload.NewSparse(m.o.Seed+1, uint64(len(m.image.Mem)))
+	page := make([]byte, workload.PageSize)
+	var times []float64
+	zero := make([]byte, workload.PageSize)
+	for i := range pages.Indexes(n) {
+		if bytes.Equal(m.image.Page(i), zero) {
+			continue
+		}
+		began := time.Now()
+		if _, err := sec.ReadAt(page, int64(i)*workload.PageSize); err != nil {
+			return err
+		}
+		times = append(times, float64(time.Since(began))/1e3)
+		if !bytes.Equal(page, m.image.Page(i)) {
+			return errors.New("a page that was read is not the one that was taken")
+		}
+	}
+	m.rec.add(figure, quantile(times, 0.5), 0)
+	return nil
+}
+
+// loadDiff loads snapshots that differ from the live state in one step, and
+// ends with the newest loaded.
+func (m *mix) loadDiff(ctx context.Context, s *store, c *engine.Canister, ids []engine.SnapshotID) error {
+	n := max(1, int(float64(len(m.groups))*dirtyShare))
+	var loads, bounds []float64
+	for i := range 6 {
+		if err := s.settle(ctx); err != nil {
+			return err
+		}
+		decode, err := limit.Decode(m.groups[:n], m.dst, int64(n)*chunk.GroupPages*chunk.PageSize)
+		if err != nil {
+			return err
+		}
+		sync, err := m.disk.Append(4096)
+		if err != nil {
+			return err
+		}
+		began := time.Now()
+		if _, err := c.Load(ctx, ids[len(ids)-1-(i+1)%2], engine.LoadOptions{}); err != nil {
+			return err
+		}
+		loads, bounds = append(loads, ms(time.Since(began))), append(bounds, ms(decode+sync))
+	}
+	m.rec.add("load.diff", quantile(loads, 0.5), quantile(bounds, 0.5))
+	return s.settle(ctx)
+}
+
+// coldAndRebuild restores the newest snapshot from a disk that has to be read,
+// and builds the index anew. On return the store is open.
+func (m *mix) coldAndRebuild(ctx context.Context, s *store) error {
+	n := len(m.image.Mem)
+	id, err := newest(s, 1)
+	if err != nil {
+		return err
+	}
+	stored := s.e.Stats().LiveBytes
+	cold := func() (bool, error) {
+		if err := s.close(); err != nil {
+			return false, err
+		}
+		ok, err := limit.ForgetTree(s.dir)
+		if err != nil || !ok {
+			return ok, errors.Join(err, s.open())
+		}
+		return true, s.open()
+	}
+	ok, err := cold()
+	if err != nil {
+		return err
+	}
+	if !ok {
+		m.rec.note("restore.cold", "this system can not be asked to forget a file")
+		m.rec.note("page.cold", "this system can not be asked to forget a file")
+	} else {
+		_, before, counted := ioCounters()
+		took, err := m.restore(ctx, s, id)
+		if err != nil {
+			return err
+		}
+		_, after, _ := ioCounters()
+		if counted && after-before < stored/2 {
+			m.rec.note("restore.cold", "what was restored came from memory, not from the disk: the file system does not forget")
+		} else {
+			_, read, _, err := m.disk.Sequential(m.compressed)
+			if err != nil {
+				return err
+			}
+			m.rec.add("restore.cold", mbps(n, took), mbps(n, read))
+		}
+		if _, err := cold(); err != nil {
+			return err
+		}
+		if err := m.randomPages(ctx, s, id, 150, "page.cold"); err != nil {
+			return err
+		}
+	}
+	if err := m.rebuild(ctx, s, ok); err != nil {
+		return err
+	}
+	return s.open()
+}
+
+// rebuild builds the index of a store anew, from the disk where it can be made to
+// forget, and then from memory. On return the store is closed.
+func (m *mix) rebuild(ctx context.Context, s *store, forgets bool) error {
+	log := s.e.Stats().LogBytes
+	if err := s.close(); err != nil {
+		return err
+	}
+	o := *s.o
+	o.RebuildIndex = true
+	once := func() (seconds float64, err error) {
+		if err := ctx.Err(); err != nil {
+			return 0, err
+		}
+		e, err := engine.Open(s.dir, &o)
+		if err != nil {
+			return 0, err
+		}
+		seconds = e.Stats().OpenSeconds
+		return seconds, e.Close()
+	}
+	if forgets {
+		if _, err := limit.ForgetTree(s.dir); err != nil {
+			return err
+		}
+	}
+	took, err := once()
+	if err != nil {
+		return err
+	}
+	if forgets {
+		_, read, cold, err := m.disk.Sequential(log)
+		if err != nil {
+			return err
+		}
+		if cold {
+			m.rec.add("index.rebuild.cold", took, read.Seconds())
+		}
+	}
+	if took, err = once(); err != nil {
+		return err
+	}
+	m.rec.add("index.rebuild", took, 0)
+	return nil
+}
