@@ -157,14 +157,15 @@ func (r *SectionReader) WriteTo(w io.Writer) (int64, error) {
 	return r.Copy(context.Background(), w, 0, r.root.Size)
 }
 
-// Copy streams length bytes from off on.
+// Copy streams length bytes from off on, and reads ahead while w takes what was read
+// before. It uses up to 32 MiB.
 func (r *SectionReader) Copy(ctx context.Context, w io.Writer, off, length uint64) (int64, error) {
 	if off > r.root.Size {
 		off = r.root.Size
 	}
 	length = min(length, r.root.Size-off)
 	var n int64
-	for b, err := range r.windows(ctx, off, length) {
+	for b, err := range r.ahead(ctx, off, length) {
 		if err != nil {
 			return n, err
 		}
@@ -188,18 +189,83 @@ func (r *SectionReader) windows(ctx context.Context, off, length uint64) iter.Se
 		buf := make([]byte, min(verifyWindow, pagesOf(end)-off/PageSize)*PageSize)
 		var plan fillPlan
 		for at := off; at < end; {
-			first := at / PageSize
-			pages := min(uint64(len(buf)/PageSize), pagesOf(end)-first)
-			b := buf[:pages*PageSize]
-			if err := r.fill(ctx, first, b, &plan); err != nil {
-				yield(nil, r.fault(err))
-				return
-			}
-			b = b[at-first*PageSize : min(uint64(len(b)), end-first*PageSize)]
-			if !yield(b, nil) {
+			b, err := r.window(ctx, at, end, buf, &plan)
+			if !yield(b, err) || err != nil {
 				return
 			}
 			at += uint64(len(b))
+		}
+	}
+}
+
+// window reads as much of the bytes from off to end as there is room for in buf, in
+// which the result lies. buf is whole pages.
+func (r *SectionReader) window(ctx context.Context, off, end uint64, buf []byte, plan *fillPlan) ([]byte, error) {
+	first := off / PageSize
+	pages := min(uint64(len(buf)/PageSize), pagesOf(end)-first)
+	b := buf[:pages*PageSize]
+	if err := r.fill(ctx, first, b, plan); err != nil {
+		return nil, r.fault(err)
+	}
+	return b[off-first*PageSize : min(uint64(len(b)), end-first*PageSize)], nil
+}
+
+// aheadWindow is how many pages are read ahead: 16 MiB. A group of what a take of 1 %
+// has scattered reaches over 12 MiB of 1 GiB, and each window that wants something of
+// it decodes it again.
+const aheadWindow = 4096
+
+// ahead is windows, larger ones, and the next is read while the caller has one.
+func (r *SectionReader) ahead(ctx context.Context, off, length uint64) iter.Seq2[[]byte, error] {
+	if length <= verifyWindow*PageSize {
+		return r.windows(ctx, off, length)
+	}
+	type piece struct {
+		b, buf []byte
+		err    error
+	}
+	return func(yield func([]byte, error) bool) {
+		end := off + length
+		reading, stop := context.WithCancel(ctx)
+		free, pieces := make(chan []byte, 2), make(chan piece)
+		for range cap(free) {
+			free <- make([]byte, min(aheadWindow, pagesOf(end)-off/PageSize)*PageSize)
+		}
+		var reader sync.WaitGroup
+		reader.Go(func() {
+			defer close(pieces)
+			var plan fillPlan
+			for at := off; at < end; {
+				var p piece
+				select {
+				case p.buf = <-free:
+				case <-reading.Done():
+					return
+				}
+				p.b, p.err = r.window(reading, at, end, p.buf, &plan)
+				select {
+				case pieces <- p:
+				case <-reading.Done():
+					return
+				}
+				if p.err != nil {
+					return
+				}
+				at += uint64(len(p.b))
+			}
+		})
+		defer reader.Wait()
+		defer stop()
+		at := off
+		for p := range pieces {
+			if !yield(p.b, p.err) || p.err != nil {
+				return
+			}
+			at += uint64(len(p.b))
+			free <- p.buf
+		}
+		if at < end { // the reader was cancelled
+			yield(nil, r.fault(ctx.Err()))
 		}
 	}
 }
