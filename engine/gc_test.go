@@ -1,7 +1,10 @@
 package engine_test
 
 import (
+	"encoding/binary"
+	"sync/atomic"
 	"testing"
+	"time"
 
 	"github.com/snapstore/snapstore/engine"
 )
@@ -58,5 +61,53 @@ func TestGCComesToItsEnd(t *testing.T) {
 	r = must(e.GC(bg, engine.GCOptions{Recompress: true, Progress: more}))
 	if r.VersionsDropped != before {
 		t.Fatalf("%d versions were deleted meanwhile, and the next gc dropped %d", before, r.VersionsDropped)
+	}
+}
+
+// Takes that are held back until versions are dropped go on beside a pass that
+// somebody asked for, which holds the background up: they do not wait for its end.
+func TestTakesGoOnBesideGC(t *testing.T) {
+	t.Parallel()
+	const maxDrops = 3
+	e, _ := memStore(t, engine.Options{NoCompression: true, SegmentSize: 1 << 20, MaxDrops: maxDrops, DebtWait: time.Minute, CleanBelow: 0.01})
+	big := must(e.CreateCanister(bg, canisterID(t, 1)))
+	mem := must(big.Memory(engine.StableMemory))
+	img := make([]byte, 48<<20)
+	(&mix{seed: 3}).image(img)
+	if err := mem.Resize(uint64(len(img))); err != nil {
+		t.Fatal(err)
+	}
+	must(mem.WriteAt(img, 0))
+	must(big.Take(bg, engine.TakeOptions{}))
+	small := must(e.CreateCanister(bg, canisterID(t, 2)))
+	page := must(small.Memory(engine.StableMemory))
+	if err := page.Resize(engine.PageSize); err != nil {
+		t.Fatal(err)
+	}
+	var during atomic.Int64
+	done, ended := make(chan struct{}), make(chan struct{})
+	go func() {
+		defer close(ended)
+		var last engine.SnapshotID
+		for n := int64(1); ; n++ {
+			select {
+			case <-done:
+				return
+			default:
+			}
+			var b [8]byte
+			binary.LittleEndian.PutUint64(b[:], uint64(n))
+			must(page.WriteAt(b[:], 0))
+			last = must(small.Take(bg, engine.TakeOptions{Replace: last})).ID
+			during.Add(1)
+		}
+	}()
+	before := during.Load()
+	r := must(e.GC(bg, engine.GCOptions{Recompress: true}))
+	n := during.Load() - before
+	close(done)
+	<-ended
+	if r.SegmentsCleaned < 20 || n < 5*maxDrops {
+		t.Fatalf("%d takes beside a gc that cleaned %d segments", n, r.SegmentsCleaned)
 	}
 }

@@ -24,6 +24,7 @@ const (
 // breathe is called between the steps of a pass, and rests if it is time to. Who
 // holds pass calls it, and no other lock.
 func (g *Collector) breathe(ctx context.Context) {
+	g.keepUp(ctx)
 	worked := time.Since(g.began)
 	if worked < stint {
 		return
@@ -37,6 +38,22 @@ func (g *Collector) breathe(ctx context.Context) {
 		time.Sleep(min(left, restStep))
 	}
 	g.began = time.Now()
+}
+
+// keepUp drops whatever waits for it while operations are held back for that: a pass
+// that works on what there was at its beginning would hold them back to its end. It
+// takes no room that is scarce, and what fails shows in the pass's own next step.
+func (g *Collector) keepUp(ctx context.Context) {
+	for worked := true; worked && g.waited.Load() > 0 && ctx.Err() == nil; {
+		var finished bool
+		var err error
+		if worked, finished, err = g.counter.DropStep(ctx, g.o.Reading, nil); err != nil {
+			return
+		}
+		if finished {
+			g.totals.dropped.Add(1)
+		}
+	}
 }
 
 // rests says whether there is reason to rest: nobody waits for what the pass will
