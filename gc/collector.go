@@ -58,6 +58,7 @@ type Collector struct {
 	// began is when the pass last rested, and inBackground that nobody asked for it.
 	began        time.Time
 	inBackground bool
+	rested       time.Duration // in all
 	// abandoned are segments whose files are gone: what they held is lost, not
 	// just unread today. A pass that a person asked for says so.
 	abandoned map[seglog.SegmentID]bool
@@ -198,13 +199,17 @@ func (g *Collector) Relieve(ctx context.Context) error {
 const (
 	lookEvery = 200 * time.Millisecond
 	lookRest  = 20
+	// lookAgain bounds that rest: a look that took longer than a twentieth of it has
+	// destroyed much, and what it made free waits for the next.
+	lookAgain = 10 * time.Second
 )
 
 // lookAtLimbo is emptyLimbo in the background, and says when it may be next.
 func (g *Collector) lookAtLimbo(ctx context.Context) error {
-	began := time.Now()
+	began, rested := time.Now(), g.rested
 	err := g.emptyLimbo(ctx, false)
-	g.nextLook = time.Now().Add(max(lookEvery, lookRest*time.Since(began)))
+	worked := time.Since(began) - (g.rested - rested)
+	g.nextLook = time.Now().Add(min(max(lookEvery, lookRest*worked), lookAgain))
 	return err
 }
 

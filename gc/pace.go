@@ -29,7 +29,8 @@ func (g *Collector) breathe(ctx context.Context) {
 	if worked < stint {
 		return
 	}
-	end := time.Now().Add(min(pace*worked, maxRest))
+	began := time.Now()
+	end := began.Add(min(pace*worked, maxRest))
 	for g.rests() && ctx.Err() == nil {
 		left := time.Until(end)
 		if left <= 0 {
@@ -38,6 +39,7 @@ func (g *Collector) breathe(ctx context.Context) {
 		time.Sleep(min(left, restStep))
 	}
 	g.began = time.Now()
+	g.rested += g.began.Sub(began)
 }
 
 // keepUp drops whatever waits for it while operations are held back for that: a pass
