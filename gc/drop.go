@@ -64,7 +64,8 @@ func (c *Counter) dying() versions {
 }
 
 // DropStep does one bounded step of one drop, of all that wait or, unless it is
-// nil, of those that are due; what is under way goes on in any case. It returns
+// nil, of those that are due; what is under way goes on in any case. What is dropped
+// is taken out of due. It returns
 // false when there is nothing to drop, or only what readers hold; finished when
 // the step was the last of its version.
 func (c *Counter) DropStep(ctx context.Context, read func(key []byte, local uint64) bool, due versions) (worked, finished bool, err error) {
@@ -83,7 +84,12 @@ func (c *Counter) DropStep(ctx context.Context, read func(key []byte, local uint
 		if r == nil {
 			continue
 		}
+		v := r.versions[r.dropping]
 		finished, err := c.dropStep(ctx, key, next, r)
+		if i := slices.Index(due[key], v); finished && i >= 0 {
+			// An equal one may come again, and was not there when due was made.
+			due[key] = slices.Delete(due[key], i, i+1)
+		}
 		if err != nil && ctx.Err() == nil && !chunk.Transient(err) && !noSpace(err) {
 			c.idx.MarkUntrusted(err)
 		}

@@ -230,7 +230,7 @@ func (rs *runs) nextDrop(read func(local uint64) bool, wanted func(version) bool
 	for i := range rs.list {
 		r := &rs.list[i]
 		for j, v := range r.versions {
-			if v.dying && !(v.local != headLocal && read(v.local)) && wanted(v) {
+			if v.dying && wanted(v) && !(v.local != headLocal && read(v.local)) {
 				r.dropping, r.cursor = j, manifest.Place{}
 				return r
 			}
