@@ -111,3 +111,28 @@ func TestTakesGoOnBesideGC(t *testing.T) {
 		t.Fatalf("%d takes beside a gc that cleaned %d segments", n, r.SegmentsCleaned)
 	}
 }
+
+// What is deleted beside gc counts as new even where it is equal to what was deleted
+// before: a canister that is created and deleted over and over has the same state each
+// time.
+func TestGCComesToItsEndBesideEqualVersions(t *testing.T) {
+	t.Parallel()
+	e, _ := memStore(t, engine.Options{NoBackground: true})
+	round := func() {
+		must(e.CreateCanister(bg, canisterID(t, 2)))
+		if err := e.DeleteCanister(bg, canisterID(t, 2)); err != nil {
+			t.Fatal(err)
+		}
+		for n, _ := e.Behind(); n > 0; n, _ = e.Behind() {
+			time.Sleep(time.Millisecond)
+		}
+	}
+	round()
+	calls := 0
+	must(e.GC(bg, engine.GCOptions{Progress: func(engine.GCReport) {
+		if calls++; calls > 200 {
+			t.Fatal("gc goes on and on")
+		}
+		round()
+	}}))
+}

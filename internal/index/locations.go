@@ -55,7 +55,7 @@ func newLocationTable(s *sorter) *locationTable {
 	return t
 }
 
-// divide makes starts: as many as there are items, and twice that at most.
+// divide makes starts: two for an item at most, and two more.
 func (t *locationTable) divide() {
 	n := len(t.items)
 	if n == 0 {
