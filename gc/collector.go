@@ -243,8 +243,9 @@ func (g *Collector) background(ctx context.Context) error {
 		}
 	}
 	// What follows looks at all of limbo and at every segment. Small operations
-	// come by the thousand a second, and change little there.
-	if left := time.Until(g.nextLook); left > 0 {
+	// come by the thousand a second, and change little there;
+	// but when they are held back for it, it does not wait.
+	if left := time.Until(g.nextLook); left > 0 && g.waited.Load() == 0 {
 		g.later(left)
 		return nil
 	}
