@@ -130,18 +130,12 @@ func sameAs(ctx context.Context, s *store, image []byte) error {
 	if err != nil {
 		return err
 	}
-	snap, err := s.e.Snapshot(ctx, id)
-	if err != nil {
-		return err
-	}
-	defer snap.Close()
-	sec, err := snap.Section(engine.StableMemory)
-	if err != nil {
-		return err
-	}
 	var b bytes.Buffer
 	b.Grow(len(image))
-	if _, err := sec.WriteTo(&b); err != nil {
+	if err := s.read(ctx, id, engine.StableMemory, func(sec *engine.SectionReader) error {
+		_, err := sec.WriteTo(&b)
+		return err
+	}); err != nil {
 		return err
 	}
 	if !bytes.Equal(b.Bytes(), image) {

@@ -271,8 +271,8 @@ const noCleaning = 1e-9
 // incremental fills the row of kept snapshots and measures takes that replace
 // the oldest. From then on segments are not cleaned: those of the first image come to
 // be worth it after some thirty takes, all at once, and that would be in the figures of
-// some repeats and not of others, in reading too. What it costs is measured by deletes. On return the
-// store is closed and opened again.
+// some repeats and not of others, in reading too. What it costs is measured by deletes.
+// On return the store is closed and opened again.
 func (m *mix) incremental(ctx context.Context, s *store, first engine.SnapshotID, ideal *workload.Ideal) error {
 	c, mem, err := s.again(1, engine.WasmMemory)
 	if err != nil {

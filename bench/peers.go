@@ -348,26 +348,19 @@ func (s *selfStore) Put(ctx context.Context, v peer.Version) error {
 	return err
 }
 
-func (s *selfStore) Get(ctx context.Context, name, dst string) (err error) {
-	snap, err := s.e.Snapshot(ctx, s.ids[name])
-	if err != nil {
-		return err
-	}
-	defer snap.Close()
-	sec, err := snap.Section(engine.WasmMemory)
-	if err != nil {
-		return err
-	}
-	f, err := os.Create(dst)
-	if err != nil {
-		return err
-	}
-	defer func() { err = errors.Join(err, f.Close()) }()
-	w := bufio.NewWriterSize(f, 1<<20)
-	if _, err := sec.WriteTo(w); err != nil {
-		return err
-	}
-	return w.Flush()
+func (s *selfStore) Get(ctx context.Context, name, dst string) error {
+	return s.read(ctx, s.ids[name], engine.WasmMemory, func(sec *engine.SectionReader) (err error) {
+		f, err := os.Create(dst)
+		if err != nil {
+			return err
+		}
+		defer func() { err = errors.Join(err, f.Close()) }()
+		w := bufio.NewWriterSize(f, 1<<20)
+		if _, err := sec.WriteTo(w); err != nil {
+			return err
+		}
+		return w.Flush()
+	})
 }
 
 func (s *selfStore) Delete(ctx context.Context, name string) error {

@@ -13,26 +13,20 @@ import (
 )
 
 // restore reads a whole snapshot into dst and compares it.
-func (m *mix) restore(ctx context.Context, s *store, id engine.SnapshotID) (time.Duration, error) {
+func (m *mix) restore(ctx context.Context, s *store, id engine.SnapshotID) (took time.Duration, err error) {
 	began := time.Now()
-	snap, err := s.e.Snapshot(ctx, id)
-	if err != nil {
-		return 0, err
-	}
-	defer snap.Close()
-	sec, err := snap.Section(engine.WasmMemory)
-	if err != nil {
-		return 0, err
-	}
-	n, err := sec.ReadAt(m.dst, 0)
-	if err != nil {
-		return 0, err
-	}
-	took := time.Since(began)
-	if n != len(m.dst) || !bytes.Equal(m.dst, m.image.Mem) {
-		return 0, errors.New("what was restored is not what was taken")
-	}
-	return took, nil
+	err = s.read(ctx, id, engine.WasmMemory, func(sec *engine.SectionReader) error {
+		n, err := sec.ReadAt(m.dst, 0)
+		if err != nil {
+			return err
+		}
+		took = time.Since(began)
+		if n != len(m.dst) || !bytes.Equal(m.dst, m.image.Mem) {
+			return errors.New("what was restored is not what was taken")
+		}
+		return nil
+	})
+	return took, err
 }
 
 func (m *mix) restoreWarm(ctx context.Context, s *store, id engine.SnapshotID) error {
@@ -57,31 +51,27 @@ func (m *mix) restoreWarm(ctx context.Context, s *store, id engine.SnapshotID) e
 
 // randomPages reads single pages that are not zero.
 func (m *mix) randomPages(ctx context.Context, s *store, id engine.SnapshotID, n int, figure string) error {
-	snap, err := s.e.Snapshot(ctx, id)
-	if err != nil {
-		return err
-	}
-	defer snap.Close()
-	sec, err := snap.Section(engine.WasmMemory)
-	if err != nil {
-		return err
-	}
 	pages := workload.NewSparse(m.o.Seed+1, uint64(len(m.image.Mem)))
 	page := make([]byte, workload.PageSize)
 	var times []float64
 	zero := make([]byte, workload.PageSize)
-	for i := range pages.Indexes(n) {
-		if bytes.Equal(m.image.Page(i), zero) {
-			continue
+	if err := s.read(ctx, id, engine.WasmMemory, func(sec *engine.SectionReader) error {
+		for i := range pages.Indexes(n) {
+			if bytes.Equal(m.image.Page(i), zero) {
+				continue
+			}
+			began := time.Now()
+			if _, err := sec.ReadAt(page, int64(i)*workload.PageSize); err != nil {
+				return err
+			}
+			times = append(times, float64(time.Since(began))/1e3)
+			if !bytes.Equal(page, m.image.Page(i)) {
+				return errors.New("a page that was read is not the one that was taken")
+			}
 		}
-		began := time.Now()
-		if _, err := sec.ReadAt(page, int64(i)*workload.PageSize); err != nil {
-			return err
-		}
-		times = append(times, float64(time.Since(began))/1e3)
-		if !bytes.Equal(page, m.image.Page(i)) {
-			return errors.New("a page that was read is not the one that was taken")
-		}
+		return nil
+	}); err != nil {
+		return err
 	}
 	m.rec.add(figure, quantile(times, 0.5), 0)
 	return nil

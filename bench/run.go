@@ -162,6 +162,20 @@ func (s *store) reopen() error {
 	return s.open()
 }
 
+// read hands a section of a snapshot to f.
+func (s *store) read(ctx context.Context, id engine.SnapshotID, section engine.Section, f func(*engine.SectionReader) error) error {
+	snap, err := s.e.Snapshot(ctx, id)
+	if err != nil {
+		return err
+	}
+	defer snap.Close()
+	sec, err := snap.Section(section)
+	if err != nil {
+		return err
+	}
+	return f(sec)
+}
+
 // rest waits until the process has written nothing for a second: what the index
 // merges in the background comes of what was written before.
 func (s *store) rest(ctx context.Context) error {
