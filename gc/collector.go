@@ -227,20 +227,21 @@ func (g *Collector) background(ctx context.Context) error {
 	defer g.pass.Unlock()
 	g.began, g.inBackground = time.Now(), true
 	defer func() { g.inBackground = false }()
-	for more := true; more && g.relief.Load() == 0; {
+	for g.relief.Load() == 0 {
 		worked, _, err := g.dropStep(ctx, nil)
 		if err != nil {
 			return err
 		}
-		if more = worked; worked && time.Now().After(g.nextLook) {
+		if !worked {
+			break
+		}
+		if time.Now().After(g.nextLook) {
 			// Versions may come as fast as they are dropped.
 			if err := g.lookAtLimbo(ctx); err != nil {
 				return err
 			}
 		}
-		if more {
-			g.breathe(ctx)
-		}
+		g.breathe(ctx)
 	}
 	// What follows looks at all of limbo and at every segment. Small operations
 	// come by the thousand a second, and change little there;
@@ -468,12 +469,9 @@ func (g *Collector) dropStep(ctx context.Context, due versions) (worked, finishe
 	for {
 		failpoint.At(failpoint.Drop, "")
 		err := g.withRoom(func() (err error) {
-			worked, finished, err = g.counter.DropStep(ctx, g.o.Reading, due)
+			worked, finished, err = g.tryDrop(ctx, due)
 			return err
 		})
-		if finished {
-			g.totals.dropped.Add(1)
-		}
 		if !noSpace(err) {
 			return worked, finished, err
 		}
@@ -488,6 +486,15 @@ func (g *Collector) dropStep(ctx context.Context, due versions) (worked, finishe
 			return false, false, err
 		}
 	}
+}
+
+// tryDrop is Counter.DropStep of what is due, counted.
+func (g *Collector) tryDrop(ctx context.Context, due versions) (worked, finished bool, err error) {
+	worked, finished, err = g.counter.DropStep(ctx, g.o.Reading, due)
+	if finished {
+		g.totals.dropped.Add(1)
+	}
+	return worked, finished, err
 }
 
 // drain drops every segment with nothing alive, though the index can not be

@@ -46,14 +46,9 @@ func (g *Collector) breathe(ctx context.Context) {
 // that works on what there was at its beginning would hold them back to its end. It
 // takes no room that is scarce, and what fails shows in the pass's own next step.
 func (g *Collector) keepUp(ctx context.Context) {
-	for worked := true; worked && g.waited.Load() > 0 && ctx.Err() == nil; {
-		var finished bool
-		var err error
-		if worked, finished, err = g.counter.DropStep(ctx, g.o.Reading, nil); err != nil {
+	for g.waited.Load() > 0 && ctx.Err() == nil {
+		if worked, _, err := g.tryDrop(ctx, nil); err != nil || !worked {
 			return
-		}
-		if finished {
-			g.totals.dropped.Add(1)
 		}
 	}
 }
