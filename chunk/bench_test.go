@@ -184,7 +184,7 @@ func BenchmarkRestore(b *testing.B) {
 	image := make([]byte, len(mem))
 	refs := make([]PageRef, len(ids))
 	for i := range refs {
-		refs[i] = PageRef{ids[i], image[i*PageSize : (i+1)*PageSize]}
+		refs[i] = PageRef{ID: ids[i], Dst: image[i*PageSize : (i+1)*PageSize]}
 	}
 	var payloads [][]byte
 	for _, f := range k.l.frames {
@@ -235,7 +235,7 @@ func BenchmarkScattered(b *testing.B) {
 	var refs []PageRef
 	for i := range ids {
 		if r.IntN(100) == 0 && !ids[i].IsZero() {
-			refs = append(refs, PageRef{ids[i], make([]byte, PageSize)})
+			refs = append(refs, PageRef{ID: ids[i], Dst: make([]byte, PageSize)})
 		}
 	}
 	wanted := map[ID]bool{}

@@ -241,7 +241,7 @@ func TestAnyByteOnDisk(t *testing.T) {
 	whole, not := 0, 0
 	serve := func(p Placement) error {
 		dst := make([]byte, PageSize)
-		err := k.s.PagesOnce(ctx, []PageRef{{ID(p.Key), dst}})
+		err := k.s.PagesOnce(ctx, []PageRef{{ID: ID(p.Key), Dst: dst}})
 		switch {
 		case errors.Is(err, ErrCorrupt):
 			not++

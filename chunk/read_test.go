@@ -165,7 +165,7 @@ func TestSecondLook(t *testing.T) {
 		once()
 		dst := make([]byte, PageSize)
 		k.s.pages = newPageCache(0)
-		if err := k.s.Pages(context.Background(), []PageRef{{id, dst}}); err != nil || Sum(dst) != id {
+		if err := k.s.Pages(context.Background(), []PageRef{{ID: id, Dst: dst}}); err != nil || Sum(dst) != id {
 			t.Fatalf("%s: pages: %v", name, err)
 		}
 		if len(k.lost()) != 0 {
@@ -192,7 +192,7 @@ func TestOtherTrouble(t *testing.T) {
 	id := k.put(0, 5)[3]
 	k.l.before = func(seglog.Loc) error { return seglog.ErrClosed }
 	_, err := k.page(id)
-	err2 := k.s.Pages(context.Background(), []PageRef{{id, make([]byte, PageSize)}})
+	err2 := k.s.Pages(context.Background(), []PageRef{{ID: id, Dst: make([]byte, PageSize)}})
 	for _, err := range []error{err, err2} {
 		if !errors.Is(err, seglog.ErrClosed) || errors.Is(err, ErrCorrupt) {
 			t.Fatal(err)
@@ -208,7 +208,7 @@ func TestOtherTrouble(t *testing.T) {
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := k.s.Pages(ctx, []PageRef{{id, make([]byte, PageSize)}}); !errors.Is(err, context.Canceled) {
+	if err := k.s.Pages(ctx, []PageRef{{ID: id, Dst: make([]byte, PageSize)}}); !errors.Is(err, context.Canceled) {
 		t.Fatal(err)
 	}
 	if _, err := k.s.Node(ctx, ID{1}); !errors.Is(err, context.Canceled) {
@@ -483,7 +483,7 @@ func TestDirect(t *testing.T) {
 	read := func() (page, pages, nodes error) {
 		d := k.s.Direct()
 		page = d.Page(ids[0], dst)
-		pages = d.Pages(ctx, []PageRef{{ids[0], dst}})
+		pages = d.Pages(ctx, []PageRef{{ID: ids[0], Dst: dst}})
 		_, nodes = d.Node(ctx, nid)
 		return page, pages, nodes
 	}

@@ -17,6 +17,9 @@ import (
 type PageRef struct {
 	ID  ID
 	Dst []byte
+	// Same, where it is given, is memory that may hold the page: if that has the ID, it
+	// is copied from there. Nobody writes to it meanwhile.
+	Same *[PageSize]byte
 }
 
 const (
@@ -206,11 +209,15 @@ func (p *plan) work(ctx context.Context) {
 		if start >= len(p.refs) {
 			return
 		}
-		for i := start; i < min(start+restoreSpan, len(p.refs)); i++ {
+		end := min(start+restoreSpan, len(p.refs))
+		if !p.whole {
+			p.again(start, end)
+		}
+		for i := start; i < end; i++ {
 			id := p.refs[i].ID
 			j, ok := p.heads.find(p.refs, &id)
-			if !ok || p.state[j].Load() != wanted {
-				continue
+			if !ok || int(j) != i || p.state[j].Load() != wanted {
+				continue // or comes with its head, which is in this span or in an earlier one
 			}
 			if ctx.Err() != nil || p.broken.Load() {
 				return
@@ -229,6 +236,41 @@ func (p *plan) work(ctx context.Context) {
 				p.broken.Store(true)
 			}
 		}
+	}
+}
+
+// again serves those of a span that the caller has already.
+func (p *plan) again(start, end int) {
+	var at [GroupPages]int32
+	var pages [GroupPages]*[PageSize]byte
+	n := 0
+	flush := func() {
+		var ids [GroupPages]ID
+		_ = sumEach(ids[:n], pages[:n]) // lengths match
+		for k, i := range at[:n] {
+			r := &p.refs[i]
+			if ids[k] == r.ID && p.state[i].CompareAndSwap(wanted, taken) {
+				copy(r.Dst, pages[k][:])
+				p.spread(i)
+			}
+		}
+		n = 0
+	}
+	for i := start; i < end; i++ {
+		r := &p.refs[i]
+		if r.Same == nil || p.state[i].Load() != wanted {
+			continue
+		}
+		if j, ok := p.heads.find(p.refs, &r.ID); !ok || int(j) != i {
+			continue
+		}
+		at[n], pages[n] = int32(i), r.Same
+		if n++; n == GroupPages {
+			flush()
+		}
+	}
+	if n > 0 {
+		flush()
 	}
 }
 

@@ -18,7 +18,7 @@ func (k *kit) refs(ids []ID) ([]PageRef, func()) {
 	refs := make([]PageRef, len(ids))
 	for i, id := range ids {
 		// The capacity reaches to the end: nothing but care keeps writers out.
-		refs[i] = PageRef{id, image[(i+1)*PageSize:][:PageSize]}
+		refs[i] = PageRef{ID: id, Dst: image[(i+1)*PageSize:][:PageSize]}
 	}
 	return refs, func() {
 		k.t.Helper()
@@ -114,7 +114,7 @@ func TestRestoreWindows(t *testing.T) {
 	dst := make([]byte, PageSize*len(ids))
 	refs := make([]PageRef, len(want))
 	for i := range refs {
-		refs[i] = PageRef{want[i], dst[i%64*PageSize:][:PageSize]}
+		refs[i] = PageRef{ID: want[i], Dst: dst[i%64*PageSize:][:PageSize]}
 	}
 	if err := k.s.Pages(context.Background(), refs); err != nil {
 		t.Fatal(err)
@@ -147,7 +147,7 @@ func TestRestoreDamage(t *testing.T) {
 	dst := bytes.Repeat([]byte{0xee}, len(want)*PageSize)
 	refs := make([]PageRef, len(want))
 	for i := range refs {
-		refs[i] = PageRef{want[i], dst[i*PageSize:][:PageSize]}
+		refs[i] = PageRef{ID: want[i], Dst: dst[i*PageSize:][:PageSize]}
 	}
 	err := k.s.Pages(context.Background(), refs)
 	var ce *CorruptionError
@@ -173,10 +173,10 @@ func TestRestoreDamage(t *testing.T) {
 			t.Fatalf("%v is not damaged", id)
 		}
 	}
-	if err := k.s.Pages(context.Background(), []PageRef{{missing, dst[:PageSize]}}); !errors.Is(err, ErrNotStored) {
+	if err := k.s.Pages(context.Background(), []PageRef{{ID: missing, Dst: dst[:PageSize]}}); !errors.Is(err, ErrNotStored) {
 		t.Fatal(err)
 	}
-	if err := k.s.Pages(context.Background(), []PageRef{{ids[0], dst[:5]}}); err == nil {
+	if err := k.s.Pages(context.Background(), []PageRef{{ID: ids[0], Dst: dst[:5]}}); err == nil {
 		t.Fatal("a short dst")
 	}
 	k.idle()

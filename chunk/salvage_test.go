@@ -181,7 +181,7 @@ func TestBadSectorIsThatOfPages(t *testing.T) {
 			}
 			refs := make([]PageRef, len(ids))
 			for i, id := range ids {
-				refs[i] = PageRef{id, make([]byte, PageSize)}
+				refs[i] = PageRef{ID: id, Dst: make([]byte, PageSize)}
 			}
 			if err := k.s.PagesOnce(context.Background(), refs); err != nil && !Unreadable(err) {
 				t.Fatal(err)

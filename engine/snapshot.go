@@ -127,15 +127,11 @@ func (r *SectionReader) ReadAt(p []byte, off int64) (int, error) {
 		p, eof = p[:rest], io.EOF
 	}
 	n := 0
-	var plan fillPlan
 	if off%PageSize == 0 {
 		// Whole pages go where they are wanted.
-		for whole := len(p) / PageSize * PageSize; n < whole; {
-			b := p[n:min(whole, n+readWindow*PageSize)]
-			if err := r.fill(context.Background(), (uint64(off)+uint64(n))/PageSize, b, &plan); err != nil {
-				return n, r.fault(err)
-			}
-			n += len(b)
+		var err error
+		if n, err = r.fillWhole(context.Background(), uint64(off)/PageSize, p[:len(p)/PageSize*PageSize]); err != nil {
+			return n, r.fault(err)
 		}
 	}
 	for chunkOfPages, err := range r.windows(context.Background(), uint64(off)+uint64(n), uint64(len(p)-n)) {
@@ -270,36 +266,108 @@ func (r *SectionReader) ahead(ctx context.Context, off, length uint64) iter.Seq2
 	}
 }
 
-// fillPlan is the memory of a fill, for the next one.
+// fillPlan is what a fill has to read. Its memory is used again.
 type fillPlan struct {
 	refs []chunk.PageRef
 	at   []uint32 // in pages from the first
 }
 
+// fillWhole reads whole pages from first on, in windows: while one is read, the tree is
+// walked for the next. What occurs again is copied from where it was read to.
+func (r *SectionReader) fillWhole(ctx context.Context, first uint64, p []byte) (n int, err error) {
+	var plans [2]fillPlan
+	if len(p) <= readWindow*PageSize {
+		if err := r.fill(ctx, first, p, &plans[0]); err != nil {
+			return 0, err
+		}
+		return len(p), nil
+	}
+	earlier := r.s.from.NewEarlier(p)
+	walked := make(chan error, 1)
+	walk := func(at int, plan *fillPlan) {
+		end := min(len(p), at+readWindow*PageSize)
+		walked <- r.walk(ctx, first+uint64(at/PageSize), p[at:end], plan)
+	}
+	go walk(0, &plans[0])
+	for turn := 0; n < len(p); turn++ {
+		if err := <-walked; err != nil {
+			return n, err
+		}
+		plan, next := &plans[turn%2], min(len(p), n+readWindow*PageSize)
+		if next < len(p) {
+			go walk(next, &plans[(turn+1)%2])
+		}
+		for i := range plan.refs {
+			plan.refs[i].Same = earlier.Find(plan.refs[i].ID)
+		}
+		if err := r.read(ctx, first+uint64(n/PageSize), plan); err != nil {
+			if next < len(p) {
+				<-walked // it writes zeros
+			}
+			return n, err
+		}
+		for i := range plan.refs {
+			earlier.Add(plan.refs[i].ID, n/PageSize+int(plan.at[i]))
+		}
+		n = next
+	}
+	return n, nil
+}
+
 // fill reads whole pages from first on.
 func (r *SectionReader) fill(ctx context.Context, first uint64, b []byte, plan *fillPlan) error {
-	r.s.mu.RLock()
-	defer r.s.mu.RUnlock()
-	if r.s.done || r.s.e.closing.Load() {
-		return ErrClosed
-	}
-	if err := ctx.Err(); err != nil {
+	if err := r.walk(ctx, first, b, plan); err != nil {
 		return err
 	}
-	n, done := uint64(len(b)/PageSize), uint64(0)
+	return r.read(ctx, first, plan)
+}
+
+// opened keeps the snapshot from being closed until done is called.
+func (r *SectionReader) opened(ctx context.Context) (done func(), err error) {
+	r.s.mu.RLock()
+	if r.s.done || r.s.e.closing.Load() {
+		err = ErrClosed
+	} else {
+		err = ctx.Err()
+	}
+	if err != nil {
+		r.s.mu.RUnlock()
+		return nil, err
+	}
+	return r.s.mu.RUnlock, nil
+}
+
+// walk plans to read the pages from first on into b, and makes zeros of what is zeros.
+func (r *SectionReader) walk(ctx context.Context, first uint64, b []byte, plan *fillPlan) error {
+	done, err := r.opened(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	n, filled := uint64(len(b)/PageSize), uint64(0)
 	plan.refs, plan.at = slices.Grow(plan.refs[:0], int(n)), slices.Grow(plan.at[:0], int(n))
 	for p, err := range manifest.Pages(ctx, r.s.from, r.root, first, first+n) {
 		if err != nil {
 			return locate(err, r.s.id.Canister, r.s.id, r.root.Section, p.Index)
 		}
 		i := p.Index - first
-		zeroPages(b[done*PageSize : i*PageSize]) // what is not listed is zeros
-		done = i + 1
+		zeroPages(b[filled*PageSize : i*PageSize]) // what is not listed is zeros
+		filled = i + 1
 		plan.refs = append(plan.refs, chunk.PageRef{ID: p.ID, Dst: b[i*PageSize : (i+1)*PageSize]})
 		plan.at = append(plan.at, uint32(i))
 	}
-	zeroPages(b[done*PageSize:])
-	err := r.s.from.Pages(ctx, plan.refs)
+	zeroPages(b[filled*PageSize:])
+	return nil
+}
+
+// read reads what was planned of the pages from first on.
+func (r *SectionReader) read(ctx context.Context, first uint64, plan *fillPlan) error {
+	done, err := r.opened(ctx)
+	if err != nil {
+		return err
+	}
+	defer done()
+	err = r.s.from.Pages(ctx, plan.refs)
 	if err != nil {
 		if i, perr := firstUnread(ctx, r.s.from, plan.refs, err); perr != nil {
 			err = locate(perr, r.s.id.Canister, r.s.id, r.root.Section, first+uint64(plan.at[i]))
