@@ -270,6 +270,7 @@ func (r *SectionReader) ahead(ctx context.Context, off, length uint64) iter.Seq2
 type fillPlan struct {
 	refs []chunk.PageRef
 	at   []uint32 // in pages from the first
+	err  error    // of the walk
 }
 
 // fillWhole reads whole pages from first on, in windows: while one is read, the tree is
@@ -283,27 +284,26 @@ func (r *SectionReader) fillWhole(ctx context.Context, first uint64, p []byte) (
 		return len(p), nil
 	}
 	earlier := r.s.from.NewEarlier(p)
-	walked := make(chan error, 1)
+	var walks sync.WaitGroup
+	defer walks.Wait() // they write zeros
 	walk := func(at int, plan *fillPlan) {
 		end := min(len(p), at+readWindow*PageSize)
-		walked <- r.walk(ctx, first+uint64(at/PageSize), p[at:end], plan)
+		walks.Go(func() { plan.err = r.walk(ctx, first+uint64(at/PageSize), p[at:end], plan) })
 	}
-	go walk(0, &plans[0])
+	walk(0, &plans[0])
 	for turn := 0; n < len(p); turn++ {
-		if err := <-walked; err != nil {
-			return n, err
-		}
+		walks.Wait()
 		plan, next := &plans[turn%2], min(len(p), n+readWindow*PageSize)
+		if plan.err != nil {
+			return n, plan.err
+		}
 		if next < len(p) {
-			go walk(next, &plans[(turn+1)%2])
+			walk(next, &plans[(turn+1)%2])
 		}
 		for i := range plan.refs {
 			plan.refs[i].Same = earlier.Find(plan.refs[i].ID)
 		}
 		if err := r.read(ctx, first+uint64(n/PageSize), plan); err != nil {
-			if next < len(p) {
-				<-walked // it writes zeros
-			}
 			return n, err
 		}
 		for i := range plan.refs {
