@@ -36,6 +36,7 @@ test: ## vet and all tests, under five minutes
 	$(GO) vet ./...
 	$(GO) test -timeout 5m ./...
 	$(GO) test -timeout 5m -tags weakhash -run WeakHash ./engine
+	$(GO) test -timeout 5m -tags failpoint -run IsOvertaken ./engine
 	$(GO) test -timeout 5m -tags failpoint -run 'TestReadersAreOvertaken|TestRows/orders' ./internal/testkit/realrows
 
 lint: ## what golangci-lint finds; see .golangci.yml ("make tools" installs it)

@@ -73,7 +73,9 @@ type Counter struct {
 	// have any: among thousands of others they are few.
 	waiting atomic.Int64
 	due     map[string]struct{}
-	limbo   *suspects
+	// cold says that the last step of a drop had to read nodes.
+	cold  atomic.Bool
+	limbo *suspects
 	// entered tells what the batch being applied has placed, and which of that has
 	// got its entry.
 	entered map[*chunk.Places][]bool

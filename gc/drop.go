@@ -10,13 +10,14 @@ import (
 	"golang.org/x/sync/errgroup"
 
 	"github.com/snapstore/snapstore/chunk"
+	"github.com/snapstore/snapstore/internal/failpoint"
 	"github.com/snapstore/snapstore/internal/seglog"
 	"github.com/snapstore/snapstore/manifest"
 )
 
-// dropDeltas bounds one step of a drop: some ten milliseconds under the lock, which
-// who applies a take waits for.
-const dropDeltas = 2048
+// dropDeltas bounds one step of a drop: a few milliseconds under the lock, which who
+// applies a take waits for.
+const dropDeltas = 1024
 
 // Backlog is what waits to be dropped.
 type Backlog struct {
@@ -65,43 +66,85 @@ func (c *Counter) dying() versions {
 
 // DropStep does one bounded step of one drop, of all that wait or, unless it is
 // nil, of those that are due; what is under way goes on in any case. What is dropped
-// is taken out of due. It returns
-// false when there is nothing to drop, or only what readers hold; finished when
-// the step was the last of its version.
+// is taken out of due. It returns false when there is nothing to drop, or only what
+// readers hold; finished when the step was the last of its version. One calls it at a
+// time.
 func (c *Counter) DropStep(ctx context.Context, read func(key []byte, local uint64) bool, due versions) (worked, finished bool, err error) {
 	c.mu.Lock()
+	key, _, r := c.nextDrop("", read, due)
+	c.mu.Unlock()
+	if r == nil {
+		return false, false, c.idx.Untrusted()
+	}
+	misses := c.store.Stats().NodeMisses
+	if c.cold.Load() {
+		c.warm(ctx, key, r)
+	}
+	c.mu.Lock()
 	defer c.mu.Unlock()
+	defer func() { c.cold.Store(c.store.Stats().NodeMisses != misses) }()
 	if err := c.idx.Untrusted(); err != nil {
 		return false, false, err
 	}
-	for key := range c.due {
-		rs := c.known[key]
-		if rs.partial != nil {
-			continue // its record is not applied in full; the replay will
-		}
-		next := rs.clone()
-		r := next.nextDrop(func(local uint64) bool { return read([]byte(key), local) }, func(v version) bool { return due == nil || slices.Contains(due[key], v) })
-		if r == nil {
-			continue
-		}
-		v := r.versions[r.dropping]
-		finished, err := c.dropStep(ctx, key, next, r)
-		if i := slices.Index(due[key], v); finished && i >= 0 {
-			// An equal one may come again, and was not there when due was made.
-			due[key] = slices.Delete(due[key], i, i+1)
-		}
-		if err != nil && ctx.Err() == nil && !chunk.Transient(err) && !noSpace(err) {
-			c.idx.MarkUntrusted(err)
-		}
-		return err == nil, finished, err
+	// Much may have been applied meanwhile.
+	key, next, r := c.nextDrop(key, read, due)
+	if r == nil {
+		return false, false, nil
 	}
-	return false, false, nil
+	v := r.versions[r.dropping]
+	finished, err = c.dropStep(ctx, key, next, r)
+	if i := slices.Index(due[key], v); finished && i >= 0 {
+		// An equal one may come again, and was not there when due was made.
+		due[key] = slices.Delete(due[key], i, i+1)
+	}
+	if err != nil && ctx.Err() == nil && !chunk.Transient(err) && !noSpace(err) {
+		c.idx.MarkUntrusted(err)
+	}
+	return err == nil, finished, err
 }
+
+// nextDrop picks what is to be dropped next, of the canister under first if there is
+// something, and gives what is known of its canister, to be changed; a nil run where
+// there is nothing. mu is held.
+func (c *Counter) nextDrop(first string, read func(key []byte, local uint64) bool, due versions) (key string, next *runs, r *run) {
+	pick := func(key string) bool {
+		rs := c.known[key]
+		if rs == nil || rs.partial != nil {
+			return false // its record is not applied in full; the replay will
+		}
+		next = rs.clone()
+		r = next.nextDrop(func(local uint64) bool { return read([]byte(key), local) }, func(v version) bool { return due == nil || slices.Contains(due[key], v) })
+		return r != nil
+	}
+	if _, ok := c.due[first]; ok && pick(first) {
+		return first, next, r
+	}
+	for key := range c.due {
+		if pick(key) {
+			return key, next, r
+		}
+	}
+	return "", nil, nil
+}
+
+// warm walks what a step will walk, so that what is not in memory is read while
+// nobody waits for the lock: a step that read 500 nodes from the disk held up what
+// takes wait for by 90 ms, where one without any takes two. What it meets is met again.
+// It is done while steps miss nodes in the cache; others would only be walked twice.
+func (c *Counter) warm(ctx context.Context, key string, r *run) {
+	_, _ = manifest.Replace(ctx, c.in([]byte(key)), r.drop(), r.cursor, c.dropBudget(),
+		func(chunk.ID, int64, bool) error { return nil }, func(manifest.Place, chunk.ID, error) {})
+	if failpoint.Enabled {
+		failpoint.At(failpoint.Walked, key)
+	}
+}
+
+func (c *Counter) dropBudget() int { return min(dropDeltas, c.step) }
 
 func (c *Counter) dropStep(ctx context.Context, key string, next *runs, r *run) (finished bool, err error) {
 	d := newDeltas()
 	store := c.in([]byte(key))
-	at, err := manifest.Replace(ctx, store, r.drop(), r.cursor, min(dropDeltas, c.step), d.add(store.Domain()), c.unreadable)
+	at, err := manifest.Replace(ctx, store, r.drop(), r.cursor, c.dropBudget(), d.add(store.Domain()), c.unreadable)
 	if err != nil {
 		return false, err
 	}

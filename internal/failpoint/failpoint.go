@@ -17,6 +17,7 @@ const (
 	Apply     Point = "apply"     // change the counts; whose: the canister
 	Applied   Point = "applied"   // tell those who wait for it; whose: the canister
 	Drop      Point = "drop"      // take a deleted version's counts away
+	Walked    Point = "walked"    // do so after its nodes were read ahead; whose: the canister
 	Suspect   Point = "suspect"   // note what is in limbo
 	Suspected Point = "suspected" // wait for operations under way
 	Destroy   Point = "destroy"   // remove, from the index, what is marked as dying
