@@ -42,6 +42,10 @@ type WriterOptions struct {
 
 const defaultSpillAfter = 2 << 20
 
+// lentWhole is how many frames of a writer lie in buffers of the store's however short
+// they are: all of a small take. Others are copied where they would waste half of one.
+const lentWhole = 4
+
 // A Writer gathers what one take, load, upload or cleaning brings. What it was
 // given is durable once a commit with what Finish returned has succeeded, and
 // garbage that nobody sees until then. It is for one goroutine.
@@ -151,7 +155,7 @@ func (w *Writer) append(kind seglog.Kind, d Domain, payload, buf []byte, ids []I
 	}
 	f := placedFrame{node: kind == seglog.KindNodes, domain: d, ids: ids}
 	if w.spill == nil {
-		if buf == nil || len(payload) < frameBuffer/2 {
+		if buf == nil || len(payload) < frameBuffer/2 && len(w.lent) >= lentWhole {
 			payload = bytes.Clone(payload)
 		} else {
 			w.lent = append(w.lent, buf)
@@ -318,8 +322,11 @@ func (w *Writer) Finish() (frames []seglog.NewFrame, ranges []seglog.Range, err 
 
 // Placements says where everything is that the writer appended. locs are where
 // the commit placed the frames that Finish returned, and none if there were
-// none; frames without one are left out.
+// none; frames without one are left out. Where Finish returned frames it comes
+// after the commit, since it gives their memory back.
 func (w *Writer) Placements(locs []seglog.Loc) []Placement {
+	w.frames = nil // in the log by now
+	w.giveBack()
 	n := 0
 	for _, f := range w.placed {
 		n += len(f.ids)

@@ -283,7 +283,11 @@ type batchBuilder struct {
 // build lays out a batch in l.buf, fills in where everything will be, and
 // returns its hash and whether it is empty.
 func (l *Log) build(s *segment, t *trailer, items []*pending) (Hash, bool) {
-	b := batchBuilder{l: l, s: s, seq: t.seq, buf: l.buf[:0], headers: blake3.New()}
+	if l.headHash == nil {
+		l.headHash = blake3.New()
+	}
+	l.headHash.Reset()
+	b := batchBuilder{l: l, s: s, seq: t.seq, buf: l.buf[:0], headers: l.headHash}
 	for _, p := range items {
 		for i := range p.req.Frames {
 			f := &p.req.Frames[i]

@@ -9,6 +9,7 @@ import (
 	"time"
 
 	"github.com/cockroachdb/pebble/v2/vfs"
+	"github.com/zeebo/blake3"
 )
 
 // A Log is an open log. Its phases are Open, then Replay and Scan as often as
@@ -69,8 +70,9 @@ type Log struct {
 	found *recovered // by Open, for Start
 
 	queue     queue
-	cur       *segment // the commit segment; the committer's own
-	buf       []byte   // the committer's own
+	cur       *segment       // the commit segment; the committer's own
+	buf       []byte         // the committer's own
+	headHash  *blake3.Hasher // so is this; nil before the first batch
 	chores    chan struct{}
 	stop      chan struct{}
 	done      sync.WaitGroup
