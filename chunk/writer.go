@@ -58,7 +58,7 @@ type Writer struct {
 	err error // the first failure to append; nothing is appended after it
 
 	// seen are the IDs that this writer appended or met.
-	seen map[ID]struct{}
+	seen idSet
 
 	compare *comparer // nil: what was met is taken for equal
 
@@ -92,7 +92,7 @@ func (s *Store) NewWriter(o WriterOptions) *Writer {
 	if o.Workers <= 0 {
 		o.Workers = s.workers
 	}
-	w := &Writer{s: s, o: o, seen: map[ID]struct{}{}}
+	w := &Writer{s: s, o: o, seen: idSet{seed: s.seed}}
 	if o.Compare {
 		w.compare = newComparer(s)
 	}
@@ -115,12 +115,10 @@ func (w *Writer) ready() error {
 // need not be written; the others count as seen from now on, and the caller
 // writes them.
 func (w *Writer) meet(ids []ID, met []bool) error {
-	var ask []ID
-	var at []int
-	for i, id := range ids {
-		if _, met[i] = w.seen[id]; !met[i] {
-			w.seen[id] = struct{}{}
-			ask, at = append(ask, id), append(at, i)
+	ask := make([]ID, 0, len(ids))
+	for i := range ids {
+		if met[i] = !w.seen.add(&ids[i]); !met[i] {
+			ask = append(ask, ids[i])
 		}
 	}
 	if w.o.NoDedup || w.o.Pins == nil || len(ask) == 0 {
@@ -130,16 +128,20 @@ func (w *Writer) meet(ids []ID, met []bool) error {
 	if err := w.s.Meet(w.o.Pins, ask, found); err != nil {
 		return err
 	}
-	for k, i := range at {
-		met[i] = found[k]
+	k := 0
+	for i := range ids {
+		if !met[i] {
+			met[i] = found[k]
+			k++
+		}
 	}
 	return nil
 }
 
 // meetNode is meet for one node, most of which are new.
 func (w *Writer) meetNode(id ID) (met bool, err error) {
-	if _, seen := w.seen[id]; !seen && (w.o.NoDedup || w.o.Pins == nil || w.s.absent(id)) {
-		w.seen[id] = struct{}{}
+	if !w.seen.has(&id) && (w.o.NoDedup || w.o.Pins == nil || w.s.absent(id)) {
+		w.seen.add(&id)
 		return false, nil
 	}
 	var one [1]bool
@@ -309,7 +311,7 @@ func (w *Writer) Finish() (frames []seglog.NewFrame, ranges []seglog.Range, err 
 		w.err = err
 		return nil, nil, err
 	}
-	w.finished, w.seen = true, nil
+	w.finished, w.seen = true, idSet{}
 	if w.spill == nil {
 		return w.frames, nil, nil
 	}
@@ -355,7 +357,7 @@ func (w *Writer) Close() error {
 	}
 	w.closed = true
 	w.abandon()
-	w.nodes, w.seen = nil, nil
+	w.nodes, w.seen = nil, idSet{}
 	if w.spill == nil {
 		return nil
 	}
