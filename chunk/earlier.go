@@ -5,8 +5,8 @@ import "encoding/binary"
 // Earlier finds, by ID, pages that a caller has had read to its memory before, so
 // that what occurs again further on is copied from there: a tenth of an image's pages,
 // and reading one alone costs as much as five of those that lie side by side. It is a
-// hint and takes 8 to 16 bytes a page: of an ID it knows 32 bits, and a page that it
-// gives is compared with the ID before it is used. Not safe for concurrent use.
+// hint and takes 16 to 32 bytes a page that it knows: of an ID that is 32 bits, and a page
+// that it gives is compared with the ID before it is used. Not safe for concurrent use.
 type Earlier struct {
 	seed  uint64
 	mem   []byte
@@ -15,8 +15,8 @@ type Earlier struct {
 	slots []uint64 // 32 bits of an ID, and one more than the page; 0 where nothing is
 }
 
-// NewEarlier knows of no page yet. mem, of whole pages, is where they are; who writes
-// to it otherwise makes them be read again.
+// NewEarlier knows of no page yet. mem, of whole pages, is where they will be. While
+// pages are read nobody else writes to what it has given; see PageRef.
 func (s *Store) NewEarlier(mem []byte) *Earlier {
 	const least = 10 // bits; it grows
 	return &Earlier{seed: s.seed, mem: mem, shift: 32 - least, slots: make([]uint64, 1<<least)}

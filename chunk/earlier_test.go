@@ -90,10 +90,7 @@ func TestRestoreSame(t *testing.T) {
 
 	// Who looks for damage is not shown what somebody has in memory.
 	before = k.s.Stats()
-	refs, check = k.refs(ids[:16])
-	for i := range refs {
-		refs[i].Same = same(0)
-	}
+	refs, check = k.refs(ids[:1])
 	refs[0].Same = same(0)
 	if err := k.s.Direct().Pages(context.Background(), refs); err != nil {
 		t.Fatal(err)

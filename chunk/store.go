@@ -143,6 +143,9 @@ func NewStore(o StoreOptions) (*Store, error) {
 	return &Store{shared: s}, nil
 }
 
+// NodeMisses is that of Stats, for who asks often.
+func (s *Store) NodeMisses() uint64 { return s.stats.nodeMisses.Load() }
+
 // Stats returns the counters.
 func (s *Store) Stats() Stats {
 	c := &s.stats

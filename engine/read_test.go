@@ -2,10 +2,17 @@ package engine_test
 
 import (
 	"bytes"
+	"encoding/binary"
+	"errors"
 	"math/rand/v2"
 	"testing"
+	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
+	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/engine"
+	"github.com/snapstore/snapstore/internal/seglog"
 )
 
 // A read of several windows is the image, wherever it begins, whatever was in the
@@ -51,8 +58,7 @@ func TestReadAtInWindows(t *testing.T) {
 	if n, err := sec.ReadAt(got[:half*engine.PageSize], 0); err != nil || n != half*engine.PageSize {
 		t.Fatal(n, err)
 	}
-	// Of the second half some are in the window of the first one's end, before those
-	// are read.
+	// Workers that meet in one group may look up more than one of its pages.
 	if once := e.Lookups() - before; all > once+once/4 {
 		t.Errorf("%d look-ups for the whole, %d for the half that the other repeats", all, once)
 	}
@@ -60,5 +66,72 @@ func TestReadAtInWindows(t *testing.T) {
 	for _, off := range []int{engine.PageSize, 12345, 9000 * engine.PageSize} {
 		clear(got[off:])
 		read(off)
+	}
+}
+
+// What ends a read of several windows is told with the page that it is about, and with
+// how much was read: damage in the second window and in the third, and a snapshot that
+// is closed meanwhile.
+func TestReadAtInWindowsEndsEarly(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	e, _ := memStore(t, engine.Options{FS: fs, NoCompression: true, SegmentSize: 256 << 20})
+	c := must(e.CreateCanister(bg, canisterID(t, 1)))
+	mem := must(c.Memory(engine.WasmMemory))
+	const pages, window = 20000, 8192
+	img := make([]byte, pages*engine.PageSize)
+	for i := range pages {
+		binary.LittleEndian.PutUint64(img[i*engine.PageSize+i%500*8:], uint64(i)+1)
+	}
+	if err := mem.Resize(uint64(len(img))); err != nil {
+		t.Fatal(err)
+	}
+	must(mem.WriteAt(img, 0))
+	id := must(c.Take(bg, engine.TakeOptions{})).ID
+	got := bytes.Repeat([]byte{0xee}, len(img))
+	open := func() (*engine.Snapshot, *engine.SectionReader) {
+		snap := must(e.Snapshot(bg, id))
+		return snap, must(snap.Section(engine.WasmMemory))
+	}
+
+	for _, wait := range []time.Duration{0, time.Millisecond, 10 * time.Millisecond} {
+		snap, sec := open()
+		go func() {
+			time.Sleep(wait)
+			snap.Close()
+		}()
+		n, err := sec.ReadAt(got, 0)
+		if err == nil && n == len(got) {
+			continue // it was faster
+		}
+		if !errors.Is(err, engine.ErrClosed) || n%(window*engine.PageSize) != 0 || !bytes.Equal(got[:n], img[:n]) {
+			t.Errorf("closed after %v: %d, %v", wait, n, err)
+		}
+	}
+
+	_, paths := framesOf(t, e, seglog.KindGroup)
+	for _, page := range []int{9000, 17000} {
+		at, ok, err := e.Entry(chunk.Sum(img[page*engine.PageSize:][:engine.PageSize]))
+		if err != nil || !ok {
+			t.Fatal(ok, err)
+		}
+		b, err := fs.UnsafeGetFileDataBuffer(paths[seglog.SegmentID(at.Segment)])
+		if err != nil {
+			t.Fatal(err)
+		}
+		frame := b[at.Offset:][:at.Length]
+		frame[bytes.Index(frame, img[page*engine.PageSize:][:engine.PageSize])] ^= 1
+	}
+	snap, sec := open()
+	defer snap.Close()
+	n, err := sec.ReadAt(got, 0)
+	var ce *engine.CorruptionError
+	if !errors.As(err, &ce) || ce.Page != 9000 || n != window*engine.PageSize || !bytes.Equal(got[:n], img[:n]) {
+		t.Errorf("over damage: %d, %v", n, err)
+	}
+	const from = 10000
+	n, err = sec.ReadAt(got[from*engine.PageSize:], from*engine.PageSize)
+	if !errors.As(err, &ce) || ce.Page != 17000 || n != 0 {
+		t.Errorf("from %d on: %d, %v", from, n, err)
 	}
 }

@@ -3,6 +3,7 @@ package engine
 import (
 	"bytes"
 	"context"
+	"errors"
 	"fmt"
 	"io"
 	"iter"
@@ -111,10 +112,12 @@ type SectionReader struct {
 func (r *SectionReader) Size() int64 { return int64(r.root.Size) }
 
 // readWindow is how many pages are planned at a time where they are read to where
-// they are wanted: 32 MiB, for a MiB of plan.
+// they are wanted: 32 MiB, for half a MiB of plan.
 const readWindow = 8192
 
-// ReadAt implements io.ReaderAt.
+// ReadAt implements io.ReaderAt. All of p is the call's own until it returns: pages that
+// occur again are copied from there, and what comes next may be written already when
+// reading fails. Beyond 32 MiB it uses up to 32 bytes a page besides.
 func (r *SectionReader) ReadAt(p []byte, off int64) (int, error) {
 	if off < 0 {
 		return 0, fmt.Errorf("read at %d: %w", off, ErrInvalid)
@@ -127,10 +130,10 @@ func (r *SectionReader) ReadAt(p []byte, off int64) (int, error) {
 		p, eof = p[:rest], io.EOF
 	}
 	n := 0
-	if off%PageSize == 0 {
+	if whole := len(p) / PageSize * PageSize; off%PageSize == 0 && whole > 0 {
 		// Whole pages go where they are wanted.
 		var err error
-		if n, err = r.fillWhole(context.Background(), uint64(off)/PageSize, p[:len(p)/PageSize*PageSize]); err != nil {
+		if n, err = r.fillWhole(context.Background(), uint64(off)/PageSize, p[:whole]); err != nil {
 			return n, r.fault(err)
 		}
 	}
@@ -348,7 +351,12 @@ func (r *SectionReader) walk(ctx context.Context, first uint64, b []byte, plan *
 	plan.refs, plan.at = slices.Grow(plan.refs[:0], int(n)), slices.Grow(plan.at[:0], int(n))
 	for p, err := range manifest.Pages(ctx, r.s.from, r.root, first, first+n) {
 		if err != nil {
-			return locate(err, r.s.id.Canister, r.s.id, r.root.Section, p.Index)
+			at := first
+			if node := (*manifest.NodeError)(nil); errors.As(err, &node) {
+				from, _ := node.Place.Pages()
+				at = max(at, from)
+			}
+			return locate(err, r.s.id.Canister, r.s.id, r.root.Section, at)
 		}
 		i := p.Index - first
 		zeroPages(b[filled*PageSize : i*PageSize]) // what is not listed is zeros

@@ -73,9 +73,10 @@ type Counter struct {
 	// have any: among thousands of others they are few.
 	waiting atomic.Int64
 	due     map[string]struct{}
-	// cold says that the last step of a drop had to read nodes.
-	cold  atomic.Bool
-	limbo *suspects
+	limbo   *suspects
+	// cold says that nodes were missed in the cache during the last step of a drop, by
+	// whoever. It belongs to who calls DropStep.
+	cold bool
 	// entered tells what the batch being applied has placed, and which of that has
 	// got its entry.
 	entered map[*chunk.Places][]bool

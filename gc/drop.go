@@ -70,24 +70,19 @@ func (c *Counter) dying() versions {
 // readers hold; finished when the step was the last of its version. One calls it at a
 // time.
 func (c *Counter) DropStep(ctx context.Context, read func(key []byte, local uint64) bool, due versions) (worked, finished bool, err error) {
-	c.mu.Lock()
-	key, _, r := c.nextDrop("", read, due)
-	c.mu.Unlock()
-	if r == nil {
-		return false, false, c.idx.Untrusted()
+	first, misses := "", c.store.NodeMisses()
+	if c.cold {
+		if first, err = c.warm(ctx, read, due); first == "" {
+			return false, false, err
+		}
 	}
-	misses := c.store.Stats().NodeMisses
-	if c.cold.Load() {
-		c.warm(ctx, key, r)
-	}
+	defer func() { c.cold = c.store.NodeMisses() != misses }()
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	defer func() { c.cold.Store(c.store.Stats().NodeMisses != misses) }()
 	if err := c.idx.Untrusted(); err != nil {
 		return false, false, err
 	}
-	// Much may have been applied meanwhile.
-	key, next, r := c.nextDrop(key, read, due)
+	key, next, r := c.nextDrop(first, read, due)
 	if r == nil {
 		return false, false, nil
 	}
@@ -127,16 +122,28 @@ func (c *Counter) nextDrop(first string, read func(key []byte, local uint64) boo
 	return "", nil, nil
 }
 
-// warm walks what a step will walk, so that what is not in memory is read while
+// warm walks what the next step will walk, so that what is not in memory is read while
 // nobody waits for the lock: a step that read 500 nodes from the disk held up what
-// takes wait for by 90 ms, where one without any takes two. What it meets is met again.
-// It is done while steps miss nodes in the cache; others would only be walked twice.
-func (c *Counter) warm(ctx context.Context, key string, r *run) {
+// takes wait for by 90 ms, where one without any takes two. It says whose version that
+// is, "" where there is none; much may be applied before the step. Damage it comes to is
+// told twice, by the step too. It is done while nodes are missed in the cache; others
+// would only be walked twice.
+func (c *Counter) warm(ctx context.Context, read func(key []byte, local uint64) bool, due versions) (key string, err error) {
+	c.mu.Lock()
+	var r *run
+	if err = c.idx.Untrusted(); err == nil {
+		key, _, r = c.nextDrop("", read, due)
+	}
+	c.mu.Unlock()
+	if r == nil {
+		return "", err
+	}
 	_, _ = manifest.Replace(ctx, c.in([]byte(key)), r.drop(), r.cursor, c.dropBudget(),
 		func(chunk.ID, int64, bool) error { return nil }, func(manifest.Place, chunk.ID, error) {})
 	if failpoint.Enabled {
 		failpoint.At(failpoint.Walked, key)
 	}
+	return key, nil
 }
 
 func (c *Counter) dropBudget() int { return min(dropDeltas, c.step) }

@@ -210,7 +210,10 @@ func few(ctx context.Context, g Getter, root SectionRoot, from, to uint64, yield
 	for i := range n {
 		pages[i] = from + uint64(i)
 	}
-	err := Leaves(ctx, g, root, pages[:n], ids[:n])
+	err := ctx.Err()
+	if err == nil {
+		err = Leaves(ctx, g, root, pages[:n], ids[:n])
+	}
 	for i := range n {
 		if err == nil && !ids[i].IsZero() && !yield(PageEntry{pages[i], ids[i]}, nil) {
 			return

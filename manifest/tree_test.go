@@ -148,6 +148,14 @@ func TestReadingNamesTheBadNode(t *testing.T) {
 		if !errors.Is(last, errGone) {
 			t.Errorf("%v lost: Pages ended with %v", h.place, last)
 		}
+		for _, r := range [][2]uint64{{20, 21}, {280, 281}, {20, 36}, {250, 262}, {299, 310}} {
+			last = nil
+			for _, last = range Pages(t.Context(), g, root, r[0], r[1]) {
+			}
+			if touched := from < min(r[1], root.PageCount()) && r[0] < to; touched != errors.Is(last, errGone) || !touched && last != nil {
+				t.Errorf("%v lost: Pages from %d to %d ended with %v", h.place, r[0], r[1], last)
+			}
+		}
 		last = nil
 		for _, last = range DiffSection(t.Context(), g, root, SectionRoot{Section: testHeap}) {
 		}
@@ -177,6 +185,20 @@ func TestReadingNamesTheBadNode(t *testing.T) {
 	}
 	if !errors.Is(last, context.Canceled) {
 		t.Errorf("cancelled: %v", last)
+	}
+	last = nil
+	for _, last = range Pages(ctx, g, root, 20, 21) {
+	}
+	if !errors.Is(last, context.Canceled) {
+		t.Errorf("cancelled, one page: %v", last)
+	}
+	for n, to := range []uint64{30, 300} {
+		for p, err := range Pages(t.Context(), g, root, 20, to) {
+			if p.Index < 20 || err != nil {
+				t.Errorf("%d: page %d: %v", n, p.Index, err)
+			}
+			break
+		}
 	}
 }
 
