@@ -61,7 +61,7 @@ func TestDropIsOvertaken(t *testing.T) {
 		if p != failpoint.Walked || inside {
 			return
 		}
-		if inside = true; walked < 40 {
+		if inside = true; walked < 20 {
 			for _, k := range all {
 				round(k, true)
 			}
@@ -73,7 +73,7 @@ func TestDropIsOvertaken(t *testing.T) {
 	for range 3 {
 		must(e.GC(bg, engine.GCOptions{}))
 	}
-	if walked < 40 {
+	if walked < 20 {
 		t.Fatalf("%d steps were walked ahead", walked)
 	}
 	for p, err := range e.Verify(bg, engine.VerifyOptions{}) {
