@@ -123,9 +123,13 @@ func (g *garbage) deleteAndCollect(ctx context.Context) error {
 		g.rec.add("gc.written", mb(rep.BytesWritten), mb(net))
 		if cpu > 0 {
 			g.rec.add("gc.cpu", cpu.Seconds()/(float64(net)/1e9), 0)
+		} else {
+			g.rec.note("gc.cpu", "CPU time is not counted on this system")
 		}
 	} else {
-		g.rec.note("gc.written", "gc gave nothing back: there is too little at this scale")
+		const little = "gc gave nothing back: there is too little at this scale"
+		g.rec.note("gc.written", little)
+		g.rec.note("gc.cpu", little)
 	}
 	g.rec.add("gc.left", mb(st.LogBytes), mb(st.LiveBytes))
 	return nil

@@ -1,7 +1,9 @@
 package engine_test
 
 import (
+	"context"
 	"encoding/binary"
+	"errors"
 	"sync/atomic"
 	"testing"
 	"time"
@@ -135,4 +137,55 @@ func TestGCComesToItsEndBesideEqualVersions(t *testing.T) {
 		}
 		round()
 	}}))
+}
+
+// Who asks for a gc does not wait for all that the background has before it, and hears
+// its context while it waits for another's.
+func TestGCHasItsTurn(t *testing.T) {
+	t.Parallel()
+	e, _ := memStore(t, engine.Options{NoCompression: true, SegmentSize: 1 << 20, SnapshotLimit: 40})
+	e.SetStep(8)
+	c := must(e.CreateCanister(bg, canisterID(t, 1)))
+	mem := must(c.Memory(engine.StableMemory))
+	const pages, versions = 500, 30
+	if err := mem.Resize(pages * engine.PageSize); err != nil {
+		t.Fatal(err)
+	}
+	var ids []engine.SnapshotID
+	for v := range versions + 1 {
+		page := make([]byte, engine.PageSize)
+		for i := range pages {
+			binary.LittleEndian.PutUint64(page, uint64(v*pages+i)+1)
+			must(mem.WriteAt(page, int64(i)*engine.PageSize))
+		}
+		ids = append(ids, must(c.Take(bg, engine.TakeOptions{})).ID)
+	}
+	for _, id := range ids[:len(ids)-1] {
+		if err := e.Delete(bg, id); err != nil {
+			t.Fatal(err)
+		}
+	}
+	held, calls := make(chan struct{}), 0
+	waits, cancel := context.WithCancel(bg)
+	r := must(e.GC(bg, engine.GCOptions{Progress: func(engine.GCReport) {
+		if calls++; calls > 1 {
+			return
+		}
+		// This one is in nobody's way while it is here.
+		go func() {
+			defer close(held)
+			if _, err := e.GC(waits, engine.GCOptions{}); !errors.Is(err, context.Canceled) {
+				t.Errorf("cancelled while it waits: %v", err)
+			}
+		}()
+		cancel()
+		select {
+		case <-held:
+		case <-time.After(time.Minute):
+			t.Error("it does not hear its context")
+		}
+	}}))
+	if r.VersionsDropped < int64(len(ids))*2/3 {
+		t.Errorf("%d versions were deleted, and gc waited until %d were left", len(ids)-1, r.VersionsDropped)
+	}
 }

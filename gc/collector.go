@@ -50,9 +50,11 @@ type Collector struct {
 	applier *Applier
 	tickets *Tickets
 
-	pass sync.Mutex // held by the pass that works
-	// relief is how many wait for room that the background may be using.
-	relief atomic.Int32
+	// pass is held by the pass that works: it has room for one. asked is how many wait
+	// for it besides the background, which then comes to an end, and relief how many of
+	// them for room that the one that works may be using.
+	pass          chan struct{}
+	asked, relief atomic.Int32
 	// waited is how many wait for a pass to come on; see Hurry.
 	waited atomic.Int32
 	// began is when the pass last rested, and inBackground that nobody asked for it.
@@ -129,7 +131,7 @@ type Options struct {
 
 // NewCollector makes a collector; Start begins its background work.
 func NewCollector(log *seglog.Log, idx *index.Index, store *chunk.Store, counter *Counter, applier *Applier, tickets *Tickets, o CollectorOptions) *Collector {
-	g := &Collector{o: o, log: log, idx: idx, store: store, counter: counter, applier: applier, tickets: tickets, kick: make(chan struct{}, 1), abandoned: map[seglog.SegmentID]bool{}}
+	g := &Collector{o: o, log: log, idx: idx, store: store, counter: counter, applier: applier, tickets: tickets, pass: make(chan struct{}, 1), kick: make(chan struct{}, 1), abandoned: map[seglog.SegmentID]bool{}}
 	g.life, g.stop = context.WithCancel(context.Background())
 	return g
 }
@@ -162,19 +164,41 @@ func (g *Collector) Kick() {
 func (g *Collector) Close() {
 	g.stop()
 	g.done.Wait()
-	g.pass.Lock() // the last pass has seen the end of life
-	defer g.pass.Unlock()
+	g.pass <- struct{}{} // the last pass has seen the end of life
+	defer func() { <-g.pass }()
 	if g.again != nil {
 		g.again.Stop()
 	}
+}
+
+// enter waits for the pass on behalf of somebody who asked for one. The background
+// leaves it, and goes on once leave was called.
+func (g *Collector) enter(ctx context.Context) (leave func(), err error) {
+	g.asked.Add(1)
+	defer g.asked.Add(-1)
+	select {
+	case g.pass <- struct{}{}:
+	case <-ctx.Done():
+		g.Kick()
+		return nil, ctx.Err()
+	}
+	leave = func() {
+		<-g.pass
+		g.Kick()
+	}
+	if g.life.Err() != nil {
+		leave()
+		return nil, seglog.ErrClosed
+	}
+	return leave, nil
 }
 
 // Tidy drops the segments with nothing alive that the durable index no longer
 // needs. Damage is left for a pass that somebody asks for, or one in the
 // background. It may be called after Close.
 func (g *Collector) Tidy() error {
-	g.pass.Lock()
-	defer g.pass.Unlock()
+	g.pass <- struct{}{}
+	defer func() { <-g.pass }()
 	return g.releaseDead(context.Background(), false)
 }
 
@@ -183,13 +207,12 @@ func (g *Collector) Tidy() error {
 // drops every segment with nothing alive.
 func (g *Collector) Relieve(ctx context.Context) error {
 	g.relief.Add(1)
-	defer g.Kick()
 	defer g.relief.Add(-1)
-	g.pass.Lock()
-	defer g.pass.Unlock()
-	if g.life.Err() != nil {
-		return seglog.ErrClosed
+	leave, err := g.enter(ctx)
+	if err != nil {
+		return err
 	}
+	defer leave()
 	return g.drain(ctx)
 }
 
@@ -223,11 +246,11 @@ func (g *Collector) later(d time.Duration) {
 }
 
 func (g *Collector) background(ctx context.Context) error {
-	g.pass.Lock()
-	defer g.pass.Unlock()
+	g.pass <- struct{}{}
+	defer func() { <-g.pass }()
 	g.began, g.inBackground = time.Now(), true
 	defer func() { g.inBackground = false }()
-	for g.relief.Load() == 0 {
+	for g.asked.Load() == 0 {
 		worked, _, err := g.dropStep(ctx, nil)
 		if err != nil {
 			return err
@@ -236,12 +259,14 @@ func (g *Collector) background(ctx context.Context) error {
 			break
 		}
 		if time.Now().After(g.nextLook) {
-			// Versions may come as fast as they are dropped.
-			if err := g.lookAtLimbo(ctx); err != nil {
-				return err
-			}
+			// Versions may come as fast as they are dropped: the rest of it has its turn.
+			defer g.Kick()
+			break
 		}
 		g.breathe(ctx)
+	}
+	if g.asked.Load() > 0 {
+		return nil // and is kicked by who leaves
 	}
 	// What follows looks at all of limbo and at every segment. Small operations
 	// come by the thousand a second, and change little there;
@@ -265,7 +290,7 @@ func (g *Collector) background(ctx context.Context) error {
 	tried := map[seglog.SegmentID]bool{}
 	var damaged []victim
 	var full error
-	for ctx.Err() == nil && full == nil && g.relief.Load() == 0 {
+	for ctx.Err() == nil && full == nil && g.asked.Load() == 0 {
 		v, ok := first(g.victims(false), tried)
 		if !ok {
 			break
@@ -351,15 +376,14 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 	if o.DryRun {
 		return g.report(g.snapshotTotals()), nil
 	}
-	g.pass.Lock()
-	defer g.pass.Unlock()
-	if g.life.Err() != nil {
-		return Report{}, seglog.ErrClosed
+	leave, err := g.enter(ctx)
+	if err != nil {
+		return Report{}, err
 	}
+	defer leave()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(g.life, cancel)()
-	g.began = time.Now()
 	before := g.snapshotTotals()
 	report := func() Report { return g.report(before) }
 	progress := func() {
@@ -370,6 +394,7 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 	if err := g.waitApplied(ctx); err != nil {
 		return report(), err
 	}
+	g.began = time.Now()
 	due := g.counter.dying()
 	for {
 		worked, finished, err := g.dropStep(ctx, due)

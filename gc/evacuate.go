@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"io/fs"
+	"time"
 
 	"github.com/snapstore/snapstore/internal/seglog"
 )
@@ -23,17 +24,18 @@ type Evacuated struct {
 // from then on: named by its versions and stored nowhere, until a take brings it
 // again. Segments that are gone already are left out of the answer.
 func (g *Collector) Evacuate(ctx context.Context, segments []seglog.SegmentID) ([]Evacuated, error) {
-	g.pass.Lock()
-	defer g.pass.Unlock()
-	if g.life.Err() != nil {
-		return nil, seglog.ErrClosed
+	leave, err := g.enter(ctx)
+	if err != nil {
+		return nil, err
 	}
+	defer leave()
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	defer context.AfterFunc(g.life, cancel)()
 	if err := g.waitApplied(ctx); err != nil {
 		return nil, err
 	}
+	g.began = time.Now()
 	if err := g.sealOpen(ctx); err != nil {
 		return nil, err
 	}

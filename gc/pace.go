@@ -59,6 +59,9 @@ func (g *Collector) rests() bool {
 	if g.waited.Load() > 0 || g.relief.Load() > 0 || g.log.Short() {
 		return false
 	}
+	if g.inBackground && g.asked.Load() > 0 {
+		return false
+	}
 	return g.inBackground || g.tickets.Active() > 0
 }
 
