@@ -109,7 +109,7 @@ func (m *mix) machine(ctx context.Context) error {
 	if cold {
 		m.rec.add("machine.read", mbps(n/2, read), 0)
 	} else {
-		m.rec.note("machine.read", "this system can not be asked to forget a file")
+		m.rec.note("machine.read", neverForgets)
 	}
 	for range 20 {
 		took, err := m.disk.Append(4096)

@@ -12,6 +12,12 @@ import (
 	"github.com/snapstore/snapstore/engine"
 )
 
+// Why a figure of what is read from the disk is missing.
+const (
+	neverForgets = "this system can not be asked to forget a file"
+	notForgotten = "what was read came from memory, not from the disk: the file system does not forget"
+)
+
 // restore reads a whole snapshot into dst and compares it.
 func (m *mix) restore(ctx context.Context, s *store, id engine.SnapshotID) (took time.Duration, err error) {
 	began := time.Now()
@@ -128,8 +134,8 @@ func (m *mix) coldAndRebuild(ctx context.Context, s *store) error {
 		return err
 	}
 	if !ok {
-		m.rec.note("restore.cold", "this system can not be asked to forget a file")
-		m.rec.note("page.cold", "this system can not be asked to forget a file")
+		m.rec.note("restore.cold", neverForgets)
+		m.rec.note("page.cold", neverForgets)
 	} else {
 		_, before, counted := ioCounters()
 		took, err := m.restore(ctx, s, id)
@@ -138,7 +144,7 @@ func (m *mix) coldAndRebuild(ctx context.Context, s *store) error {
 		}
 		_, after, _ := ioCounters()
 		if counted && after-before < stored/2 {
-			m.rec.note("restore.cold", "what was restored came from memory, not from the disk: the file system does not forget")
+			m.rec.note("restore.cold", notForgotten)
 		} else {
 			_, read, _, err := m.disk.Sequential(m.compressed)
 			if err != nil {
@@ -193,9 +199,9 @@ func (m *mix) rebuild(ctx context.Context, s *store, forgets bool) error {
 	_, after, _ := ioCounters()
 	switch {
 	case !forgets:
-		m.rec.note("index.rebuild.cold", "this system can not be asked to forget a file")
+		m.rec.note("index.rebuild.cold", neverForgets)
 	case counted && after-before < log/2:
-		m.rec.note("index.rebuild.cold", "what was read came from memory, not from the disk: the file system does not forget")
+		m.rec.note("index.rebuild.cold", notForgotten)
 	default:
 		_, read, _, err := m.disk.Sequential(log)
 		if err != nil {

@@ -1,11 +1,7 @@
 package chunk
 
-import "encoding/binary"
-
 // heads finds the first of many refs with an ID. A map of them costs more than
 // the reads that it plans: it is some megabytes of fresh memory for each window.
-// IDs are hashes already; the seed keeps those who can choose content from
-// choosing where it falls.
 type heads struct {
 	seed  uint64
 	shift uint
@@ -29,7 +25,7 @@ func (h *heads) reset(n int) {
 
 // slot is where the ref with an ID is, or would be.
 func (h *heads) slot(refs []PageRef, id *ID) *int32 {
-	at := (binary.LittleEndian.Uint64(id[8:]) ^ h.seed) * 0x9E3779B97F4A7C15 >> h.shift
+	at := scatter(id, h.seed) >> h.shift
 	for {
 		s := &h.slots[at]
 		if *s == 0 || refs[*s-1].ID == *id {

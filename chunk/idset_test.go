@@ -5,13 +5,21 @@ import (
 	"testing"
 )
 
+func (s *idSet) has(id *ID) bool {
+	if s.at.n == 0 {
+		return false
+	}
+	slot, _ := s.slot(id)
+	return *slot != 0
+}
+
 // An idSet does what a map does, also with IDs of which 32 bits, or all that choose a
 // place, are the same.
 func TestIDSet(t *testing.T) {
 	t.Parallel()
 	r := newRand(t)
 	for _, kinds := range []uint64{1 << 62, 3000, 40, 1} {
-		s, want := idSet{seed: r.Uint64()}, map[ID]struct{}{}
+		s, want := newIDSet(r.Uint64()), map[ID]struct{}{}
 		for range 9000 {
 			var id ID
 			// Of what places it there are few, and many IDs of each.
@@ -26,8 +34,8 @@ func TestIDSet(t *testing.T) {
 			}
 			want[id] = struct{}{}
 		}
-		if s.n != len(want) {
-			t.Fatalf("%d of %d", s.n, len(want))
+		if s.at.n != len(want) {
+			t.Fatalf("%d of %d", s.at.n, len(want))
 		}
 		for id := range want {
 			if !s.has(&id) {

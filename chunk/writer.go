@@ -92,7 +92,7 @@ func (s *Store) NewWriter(o WriterOptions) *Writer {
 	if o.Workers <= 0 {
 		o.Workers = s.workers
 	}
-	w := &Writer{s: s, o: o, seen: idSet{seed: s.seed}}
+	w := &Writer{s: s, o: o, seen: newIDSet(s.seed)}
 	if o.Compare {
 		w.compare = newComparer(s)
 	}
@@ -140,9 +140,8 @@ func (w *Writer) meet(ids []ID, met []bool) error {
 
 // meetNode is meet for one node, most of which are new.
 func (w *Writer) meetNode(id ID) (met bool, err error) {
-	if !w.seen.has(&id) && (w.o.NoDedup || w.o.Pins == nil || w.s.absent(id)) {
-		w.seen.add(&id)
-		return false, nil
+	if w.o.NoDedup || w.o.Pins == nil || w.s.absent(id) {
+		return !w.seen.add(&id), nil
 	}
 	var one [1]bool
 	err = w.meet([]ID{id}, one[:])

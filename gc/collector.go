@@ -164,11 +164,16 @@ func (g *Collector) Kick() {
 func (g *Collector) Close() {
 	g.stop()
 	g.done.Wait()
-	g.pass <- struct{}{} // the last pass has seen the end of life
-	defer func() { <-g.pass }()
+	defer g.hold()() // the last pass has seen the end of life
 	if g.again != nil {
 		g.again.Stop()
 	}
+}
+
+// hold waits for the pass, however long.
+func (g *Collector) hold() (leave func()) {
+	g.pass <- struct{}{}
+	return func() { <-g.pass }
 }
 
 // enter waits for the pass on behalf of somebody who asked for one. The background
@@ -197,8 +202,7 @@ func (g *Collector) enter(ctx context.Context) (leave func(), err error) {
 // needs. Damage is left for a pass that somebody asks for, or one in the
 // background. It may be called after Close.
 func (g *Collector) Tidy() error {
-	g.pass <- struct{}{}
-	defer func() { <-g.pass }()
+	defer g.hold()()
 	return g.releaseDead(context.Background(), false)
 }
 
@@ -246,8 +250,7 @@ func (g *Collector) later(d time.Duration) {
 }
 
 func (g *Collector) background(ctx context.Context) error {
-	g.pass <- struct{}{}
-	defer func() { <-g.pass }()
+	defer g.hold()()
 	g.began, g.inBackground = time.Now(), true
 	defer func() { g.inBackground = false }()
 	for g.asked.Load() == 0 {

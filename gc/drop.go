@@ -104,7 +104,7 @@ func (c *Counter) DropStep(ctx context.Context, read func(key []byte, local uint
 func (c *Counter) nextDrop(first string, read func(key []byte, local uint64) bool, due versions) (key string, next *runs, r *run) {
 	pick := func(key string) bool {
 		rs := c.known[key]
-		if rs == nil || rs.partial != nil {
+		if rs.partial != nil {
 			return false // its record is not applied in full; the replay will
 		}
 		next = rs.clone()
