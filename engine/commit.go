@@ -58,7 +58,11 @@ func (e *Engine) commit(ctx context.Context, c *change, reserve bool) (seglog.Se
 		failpoint.At(failpoint.Commit, string(c.ent.id.Bytes()))
 	}
 	seq, err := e.log.Commit(ctx, req)
-	if reserve && errors.Is(err, seglog.ErrNoSpace) && !e.o.NoBackground && e.gc.Relieve(ctx) == nil {
+	if reserve && errors.Is(err, seglog.ErrNoSpace) && !e.o.NoBackground {
+		if rerr := e.gc.Relieve(ctx); rerr != nil {
+			e.o.Logger.Debug("gc makes no room for a delete", "error", rerr)
+		}
+		// Whatever came of it: what it was using is free.
 		seq, err = e.log.Commit(ctx, req)
 	}
 	if err != nil {

@@ -106,7 +106,7 @@ func makeCorpus(t *testing.T, dir string) {
 	if err := e.Close(); err != nil {
 		t.Fatal(err)
 	}
-	for _, derived := range []string{"index", "LOCK", "BALLAST", "index.tmp"} {
+	for _, derived := range []string{"index", "LOCK", "BALLAST", "BALLAST-LAST", "index.tmp"} {
 		if err := os.RemoveAll(filepath.Join(dir, derived)); err != nil {
 			t.Fatal(err)
 		}

@@ -100,8 +100,8 @@ type Options struct {
 	// CleanBelow is the live share of a segment under which it is rewritten,
 	// over 0 and below 1.
 	CleanBelow float64
-	// Ballast in bytes is the reserve for deleting on a full disk; negative
-	// is none.
+	// Ballast in bytes is the reserve for deleting and cleaning on a full disk, the
+	// last quarter of it for deleting alone; negative is none.
 	Ballast int64
 	// ScrubEvery is in what time the whole log is read once from the disk, over
 	// and over, to find rot while what it hit can still be had from elsewhere;

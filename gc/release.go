@@ -226,7 +226,7 @@ func (g *Collector) release(ctx context.Context, emptied []victim) error {
 }
 
 // worthDisowning weighs what would come free against an index that the next
-// Open may have to build anew.
+// Open may have to build anew. For a delete that has no room, anything is worth it.
 func (g *Collector) worthDisowning(emptied []victim) bool {
 	var free, all int64
 	for _, v := range emptied {
@@ -235,7 +235,7 @@ func (g *Collector) worthDisowning(emptied []victim) bool {
 	for _, s := range g.log.Segments() {
 		all += s.Size
 	}
-	return free >= g.o.SegmentSize || free >= all/16
+	return free >= g.o.SegmentSize || free >= all/16 || g.relief.Load() > 0
 }
 
 // disown gives a floor above every durable state of the index. The index is

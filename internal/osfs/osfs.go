@@ -179,7 +179,7 @@ func Check(dir string) error {
 // isPart tells what a store makes in its directory.
 func isPart(name string) bool {
 	switch name {
-	case "LOCK", "BALLAST", "log", "index", "index.tmp", "index.old", "index.count", "quarantine":
+	case "LOCK", "BALLAST", "BALLAST-LAST", "log", "index", "index.tmp", "index.old", "index.count", "quarantine":
 		return true
 	}
 	return strings.HasPrefix(name, "ROOT-")

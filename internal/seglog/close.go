@@ -52,7 +52,13 @@ func (l *Log) finish() error {
 	l.finishing = true
 	if l.cur != nil {
 		if l.unproved() {
-			if err := l.writeBatch(nil); err != nil {
+			// Not with the last of the reserve: nothing is lost without this batch, and
+			// the next Open may need that.
+			err := l.writeBatch(nil)
+			if isNoSpace(err) && l.reserve.release(l) {
+				err = l.writeBatch(nil)
+			}
+			if err != nil {
 				return err
 			}
 		}

@@ -115,6 +115,12 @@ func (l *Log) failLocked(s *segment, cause error) {
 	pooled := l.unpoolLocked(s)
 	l.mu.Unlock()
 	s.written.Store(size)
+	if s.file != nil {
+		// Sealing does it too, but who ran out of space may try again before that.
+		if err := truncate(s.file, size); err != nil {
+			l.log.Warn("cut segment", "file", s.path, "err", err)
+		}
+	}
 	if pooled {
 		l.retire(s)
 	}
@@ -127,7 +133,7 @@ func (l *Log) commitAll(items []*pending) {
 		answerAll(items, err)
 		return
 	}
-	if slices.ContainsFunc(items, func(p *pending) bool { return !p.req.Reserve }) && !l.ballast.restore(l) {
+	if slices.ContainsFunc(items, func(p *pending) bool { return !p.req.Reserve }) && !l.reserve.restore(l) {
 		// The disk is full: what is left is for those who make room.
 		if items = l.refuse(items, ErrNoSpace); len(items) == 0 {
 			return
@@ -135,7 +141,7 @@ func (l *Log) commitAll(items []*pending) {
 	}
 	err := l.writeBatch(items)
 	// Whoever may not use the reserve does not open it for others either.
-	if isNoSpace(err) && slices.ContainsFunc(items, func(p *pending) bool { return p.req.Reserve }) && l.ballast.release(l) {
+	for isNoSpace(err) && slices.ContainsFunc(items, func(p *pending) bool { return p.req.Reserve }) && l.reserve.releaseAny(l) {
 		items = l.refuse(items, err)
 		err = l.writeBatch(items)
 	}

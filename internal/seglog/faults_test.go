@@ -343,7 +343,7 @@ type fullDisk struct {
 
 func (d *fullDisk) wrap(mem vfs.FS) *faultFS {
 	return &faultFS{FS: mem, before: func(op fsOp) error {
-		ballast := strings.HasSuffix(op.path, ballastName)
+		ballast := strings.Contains(op.path, ballastName)
 		switch {
 		case !d.full.Load():
 		case ballast && op.name == "remove":

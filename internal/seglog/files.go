@@ -16,8 +16,10 @@ const (
 	logDirName    = "log"
 	quarantineDir = "quarantine"
 	ballastName   = "BALLAST"
-	segmentSuffix = ".seg"
-	tempSuffix    = ".tmp"
+	// ballastLastName is the last step of the reserve; see reserve.
+	ballastLastName = "BALLAST-LAST"
+	segmentSuffix   = ".seg"
+	tempSuffix      = ".tmp"
 
 	// writeCategory labels our writes in Pebble's disk statistics.
 	writeCategory = vfs.DiskWriteCategory("snapstore-log")

@@ -173,3 +173,135 @@ func TestStartOnAFullDisk(t *testing.T) {
 		t.Errorf("start on a full disk with a ballast: %v", err)
 	}
 }
+
+// The room that is given up for moving can be eaten by others before anything came
+// free with it. A delete still has the last of the reserve, which nothing that is moved
+// may use, and neither may it be moved beside until that is there again.
+func TestOthersEatTheReserve(t *testing.T) {
+	const ballast = 256 << 10
+	disk, _, l, drop, last := sealedLog(t, func(o *Options) { o.Ballast, o.SegmentSize = ballast, 4*ballast })
+	if !l.Stats().BallastHeld {
+		t.Fatal("no reserve")
+	}
+	// eat is what others on the file system do.
+	eat := func() { disk.SetCapacity(disk.Used()) }
+	free := func() int64 { return disk.Capacity() - disk.Used() }
+	reserved := func(r *Request) error {
+		r.Reserve = true
+		_, err := l.Commit(context.Background(), r)
+		return err
+	}
+	spill := func() *Spill {
+		s, err := l.Spill(StreamMoved)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return s
+	}
+	move := func(s *Spill, bytes int) error {
+		for i := 0; i < bytes; i += 4 << 10 {
+			if _, err := s.Append(KindGroup, filler(uint64(i), 4<<10)); err != nil {
+				return err
+			}
+		}
+		return s.Flush()
+	}
+	eat()
+	// What does not fit is withdrawn at once, and takes up nothing.
+	s := spill()
+	if err := move(s, 2*ballast); !errors.Is(err, ErrNoSpace) {
+		t.Fatalf("moved on a full disk: %v", err)
+	}
+	if free() < ballast/2 {
+		t.Fatalf("%d bytes are free of %d that were given up", free(), ballast*3/4)
+	}
+	s.Close()
+	s = spill()
+	if err := move(s, ballast/4); err != nil {
+		t.Fatalf("there is room to move: %v", err)
+	}
+	if err := reserved(&Request{Ranges: s.Ranges()}); err != nil {
+		t.Fatal(err)
+	}
+	eat()
+	for i := uint64(0); l.reserve.last.isHeld(); i++ {
+		if err := reserved(request("k", 200+i, 500)); err != nil {
+			t.Fatalf("delete %d, while others have eaten what was given up for moving: %v", i, err)
+		}
+		if i > 100 {
+			t.Fatal("the disk does not get full")
+		}
+	}
+	before := free()
+	for i, s := range []*Spill{s, spill()} {
+		if err := move(s, 4<<10); !errors.Is(err, ErrNoSpace) {
+			t.Fatalf("spill %d moved into the room of deletes, of %d bytes: %v", i, before, err)
+		}
+		s.Close()
+	}
+	if err := reserved(request("k", 299, 500)); err != nil {
+		t.Fatalf("the last delete: %v", err)
+	}
+	if err := l.Drop(context.Background(), last, drop...); err != nil {
+		t.Fatalf("drop: %v", err)
+	}
+	s = spill()
+	if err := move(s, 4<<10); err != nil {
+		t.Fatalf("moved with room again: %v", err)
+	}
+	s.Close()
+	disk.SetCapacity(0)
+	mustCommit(t, l, request("k", 300, 500))
+	if !l.Stats().BallastHeld {
+		t.Fatal("the reserve is not back")
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// A store of before there was a last step has its whole reserve in one file. Where
+// there is no room beside it, that gives way.
+func TestReserveOfOneFile(t *testing.T) {
+	disk := testkit.NewDisk()
+	fs := disk.Mount()
+	newStore(t, fs)
+	o := testOptions(fs)
+	o.Ballast = 256 << 10
+	l := mustStart(t, o)
+	mustCommit(t, l, request("k", 1, 500))
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+	for _, name := range []string{ballastName, ballastLastName} {
+		if err := fs.Remove(testDir + "/" + name); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f, err := fs.Create(testDir+"/"+ballastName, writeCategory)
+	if err == nil {
+		err = errors.Join(fillBallast(f, o.Ballast), f.Close())
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	disk.SetCapacity(disk.Used() + 16<<10)
+	l = mustStart(t, o)
+	s, err := l.Spill(StreamMoved)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if _, err = s.Append(KindGroup, filler(1, 4<<10)); err == nil {
+		err = s.Flush()
+	}
+	s.Close()
+	if err != nil {
+		t.Fatalf("moved: %v", err)
+	}
+	if st, err := fs.Stat(testDir + "/" + ballastLastName); err != nil || st.Size() != o.Ballast/lastShare {
+		t.Fatal(st, err)
+	}
+	if err := l.Close(); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -80,7 +80,7 @@ type Log struct {
 	closed    error     // its result
 	finishing bool      // Close's own: the goroutines have ended
 
-	ballast ballast
+	reserve reserve
 	// rootFiles writes ROOT; guarded by rootMu.
 	rootFiles rootFiles
 	noEarly   atomic.Bool // early write-out waits here: leave it
@@ -176,7 +176,7 @@ func (l *Log) Stats() Stats {
 		FailedBatches:    l.stats.failed.Load(),
 		QuarantinedBytes: l.stats.quarantinedB.Load(),
 		DiscardedBytes:   l.stats.discardedB.Load(),
-		BallastHeld:      l.ballast.isHeld(),
+		BallastHeld:      l.reserve.isHeld(),
 	}
 	for _, seg := range l.segs {
 		s.Bytes += seg.size

@@ -50,7 +50,7 @@ func Open(o Options) (*Log, error) {
 		return &buf
 	}
 	l.rootFiles = rootFiles{fs: o.FS, dir: o.Dir}
-	l.ballast.adopt(l)
+	l.reserve.adopt(l)
 	l.addDamage(damage...)
 	start := time.Now()
 	if err := l.recover(r); err != nil {

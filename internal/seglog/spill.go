@@ -204,8 +204,11 @@ func (s *Spill) write(w spillWrite) (err error) {
 			s.l.failLocked(seg, err)
 		}
 	}()
+	if s.stream == StreamMoved && s.l.reserve.last.short() {
+		return ErrNoSpace // what is left is for deletes
+	}
 	buffered, err := s.l.writeOut(seg, data, w.at)
-	if isNoSpace(err) && s.stream == StreamMoved && s.l.ballast.release(s.l) {
+	if isNoSpace(err) && s.stream == StreamMoved && s.l.reserve.release(s.l) {
 		buffered, err = s.l.writeOut(seg, data, w.at) // cleaning makes room
 	}
 	if err != nil {
@@ -233,7 +236,7 @@ func (s *Spill) next(size int64) error {
 		s.put(spillWrite{seg: s.seg})
 		s.seg = nil
 	}
-	if s.stream == StreamBulk && !l.ballast.restore(l) {
+	if s.stream == StreamBulk && !l.reserve.restore(l) || s.stream == StreamMoved && !l.reserve.restoreLast(l) {
 		return ErrNoSpace
 	}
 	var full []*segment
@@ -254,7 +257,7 @@ func (s *Spill) next(size int64) error {
 	}
 	if s.seg == nil {
 		seg, err := l.takeSegment(s.stream, size)
-		if isNoSpace(err) && s.stream == StreamMoved && l.ballast.release(l) {
+		if isNoSpace(err) && s.stream == StreamMoved && l.reserve.release(l) {
 			seg, err = l.takeSegment(s.stream, size)
 		}
 		if err != nil {

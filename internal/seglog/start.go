@@ -56,7 +56,7 @@ func (l *Log) start(ctx context.Context, rec *recovered) error {
 	}
 	l.epoch++
 	l.mu.Unlock()
-	l.ballast.init(l)
+	l.reserve.restore(l)
 	var cur *segment
 	take := func() (err error) {
 		cur, err = l.takeSegment(StreamCommit, l.segmentSize)
@@ -110,11 +110,11 @@ func (l *Log) removeUnlisted(rec *recovered) error {
 	return nil
 }
 
-// withReserve does a step of Start, once more with the room of the ballast when
-// there is none: a store on a full disk must open, or nothing can be deleted.
+// withReserve does a step of Start, again with the room of the reserve when there is
+// none: a store on a full disk must open, or nothing can be deleted.
 func (l *Log) withReserve(step func() error) error {
 	err := step()
-	if isNoSpace(err) && l.ballast.release(l) {
+	for isNoSpace(err) && l.reserve.releaseAny(l) {
 		err = step()
 	}
 	return err

@@ -413,8 +413,8 @@ func (l *Log) unlist(ctx context.Context, floor Sequence, ids []SegmentID, keep 
 	}
 	// The next full disk needs it again; whoever makes room may want what came
 	// free before that.
-	if du, err := l.fs.GetDiskUsage(l.o.Dir); err == nil && int64(du.AvailBytes) > 4*l.ballast.wanted() {
-		l.ballast.restore(l)
+	if du, err := l.fs.GetDiskUsage(l.o.Dir); err == nil && int64(du.AvailBytes) > 4*l.reserve.size() {
+		l.reserve.restore(l)
 	}
 	return nil
 }

@@ -198,11 +198,21 @@ func (a *album) fillOnce(ctx context.Context, d *device, t *matrix.Tally) error 
 		}
 	}
 	pad := filepath.Join(d.mount, "pad")
-	if err := padTo(pad); err != nil {
-		return err
-	}
-	if free, err := d.free(); err != nil || free > 4096 {
-		return fmt.Errorf("%d bytes are free when none should be: %w", free, err)
+	// What the background gives up meanwhile is filled too.
+	for began := time.Now(); ; {
+		if err := padTo(pad); err != nil {
+			return err
+		}
+		free, err := d.free()
+		if err != nil {
+			return err
+		}
+		if free <= 4096 {
+			break
+		}
+		if time.Since(began) > patience {
+			return fmt.Errorf("%d bytes are free when none should be", free)
+		}
 	}
 	t.Acknowledged += int64(len(a.ids))
 	if err := a.readAll(ctx, t); err != nil {
@@ -265,9 +275,9 @@ func (a *album) fillOnce(ctx context.Context, d *device, t *matrix.Tally) error 
 	}
 }
 
-// padTo writes until nothing more goes in.
+// padTo appends until nothing more goes in.
 func padTo(name string) error {
-	f, err := os.Create(name)
+	f, err := os.OpenFile(name, os.O_CREATE|os.O_WRONLY|os.O_APPEND, 0o600)
 	if err != nil {
 		return err
 	}

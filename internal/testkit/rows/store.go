@@ -223,7 +223,7 @@ func (s *subject) name(streams map[seglog.SegmentID]seglog.Stream) error {
 			k = kindRootB
 		case base == "LOCK":
 			k = kindLock
-		case base == "BALLAST":
+		case strings.HasPrefix(base, "BALLAST"):
 			k = kindBallast
 		case base == "FILTER":
 			k = kindFilter
