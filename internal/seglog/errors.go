@@ -94,9 +94,10 @@ func (d Damage) String() string {
 	return b.String() + ": " + d.Reason
 }
 
-// isNoSpace reports whether the disk, or the quota, is full.
+// isNoSpace reports whether the disk, or the quota, is full, and trying again may
+// help: not with a log that became read-only of it.
 func isNoSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)
+	return (errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT)) && !errors.Is(err, ErrReadOnly)
 }
 
 // spaceError makes a full disk recognisable by ErrNoSpace, and leaves other errors alone.

@@ -305,3 +305,32 @@ func TestReserveOfOneFile(t *testing.T) {
 		t.Fatal(err)
 	}
 }
+
+// A batch that fails on a full disk and can not be taken back makes the log read-only,
+// reserve or not: what came behind it would hide the batches before it from Open.
+func TestReserveOfAReadOnlyLog(t *testing.T) {
+	disk, fs, l, _, last := sealedLog(t, func(o *Options) { o.Ballast = 64 << 10 })
+	fs.Inject(
+		&testkit.Fault{Kind: testkit.OpSync, Under: testDir + "/log", Times: 1, Err: syscall.ENOSPC},
+		&testkit.Fault{Kind: testkit.OpTruncate, Under: testDir + "/log", Times: 1, Err: syscall.ENOSPC},
+	)
+	for range 3 {
+		r := request("k", 200, 500)
+		r.Reserve = true
+		if _, err := l.Commit(context.Background(), r); !errors.Is(err, ErrReadOnly) {
+			t.Fatalf("a delete behind a batch that may be there: %v", err)
+		}
+	}
+	l.Close()
+	for _, keep := range []int{0, 50, 100} {
+		o := testOptions(disk.Crash(keep, rand.New(rand.NewPCG(11, 5))).Mount())
+		l, err := Open(o)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if at, _ := l.Last(); at < last || len(l.Damage()) > 0 {
+			t.Fatalf("at %v, want %v at least; damage %v", at, last, l.Damage())
+		}
+		l.Close()
+	}
+}
