@@ -15,8 +15,14 @@ import (
 	"github.com/snapstore/snapstore/internal/seglog"
 )
 
+// preloadRounds is how many times as many takes a repeat has here: 200 at full size.
+// What the index writes of a take comes later, when it is merged, and what a store
+// writes at its end, the filter of all chunks too, is shared by all takes: closed after
+// each forty of them it wrote twice as much.
+const preloadRounds = 5
+
 // preload fills the index with chunks of other canisters, and takes 1 % of an
-// image again and again.
+// image again and again. What is written is counted once, over all repeats.
 func (r *run) preload(ctx context.Context) (err error) {
 	m, release, err := r.newMix()
 	if err != nil {
@@ -49,41 +55,41 @@ func (r *run) preload(ctx context.Context) (err error) {
 			return err
 		}
 	}
+	// What came before is written out, so that it is in nobody's bytes.
+	if err := errors.Join(s.reopen(), s.rest(ctx)); err != nil {
+		return err
+	}
+	if c, mem, err = s.again(1, engine.WasmMemory); err != nil {
+		return err
+	}
+	stats := s.e.Stats()
+	before, _, counted := ioCounters()
+	ours := r.disk.Written
+	compressed, n := int64(0), int64(0)
 	for repeat := range r.o.Repeats {
 		r.step("%s, repeat %d of %d", Preload, repeat+1, r.o.Repeats)
-		// What came before is written out, so that it is in nobody's bytes.
-		if err := errors.Join(s.reopen(), s.rest(ctx)); err != nil {
-			return err
-		}
-		if c, mem, err = s.again(1, engine.WasmMemory); err != nil {
-			return err
-		}
-		stats := s.e.Stats()
-		before, _, counted := ioCounters()
-		ours := r.disk.Written
 		var takes, bounds []float64
-		compressed := int64(0)
-		for turn := range r.s.takes {
+		for turn := range preloadRounds * r.s.takes {
 			t, err := m.takeOne(ctx, s, c, mem, engine.TakeOptions{Replace: ids[0]}, turn)
 			if err != nil {
 				return err
 			}
 			ids = append(ids[1:], t.id)
 			takes, bounds, compressed = append(takes, ms(t.took)), append(bounds, ms(t.bound)), compressed+t.compressed
+			n++
 		}
-		byGC := s.e.Stats().GC.BytesWritten - stats.GC.BytesWritten
-		if err := s.reopen(); err != nil {
-			return err
-		}
-		io, err := s.writtenAtRest(ctx)
-		if err != nil {
-			return err
-		}
-		n := int64(r.s.takes)
 		r.rec.add("preload.take", quantile(takes, 0.5), quantile(bounds, 0.5))
-		if r.addWritten(counted, io-before, "preload.written") {
-			r.rec.add("preload.written", mb((io-before-(r.disk.Written-ours)-byGC)/n), mb(compressed/n))
-		}
+	}
+	byGC := s.e.Stats().GC.BytesWritten - stats.GC.BytesWritten
+	if err := s.reopen(); err != nil {
+		return err
+	}
+	io, err := s.writtenAtRest(ctx)
+	if err != nil {
+		return err
+	}
+	if r.addWritten(counted, io-before, "preload.written") {
+		r.rec.add("preload.written", mb((io-before-(r.disk.Written-ours)-byGC)/n), mb(compressed/n))
 	}
 	return r.misses(ctx, s)
 }

@@ -273,6 +273,44 @@ func BenchmarkIndexOf(b *testing.B) {
 	}
 }
 
+// BenchmarkSteady is a canister whose pages are rewritten for good, 1 % of 256 MiB for
+// each of the ten snapshots that are kept: what the background does for each take, with
+// all cleaning, and how large the log is meanwhile.
+func BenchmarkSteady(b *testing.B) {
+	for b.Loop() {
+		e, dir := benchStore(b, &engine.Options{SnapshotLimit: 10})
+		k := newBenchCanister(b, e, 1, 256<<20, 10)
+		for range 100 {
+			k.touch()
+			k.take()
+		}
+		quiet(b, e)
+		const turns = 200
+		var p packer
+		var comp int64
+		var takes, shares []time.Duration
+		var used time.Duration
+		before := e.Stats().GC.BytesWritten
+		for range turns {
+			k.touch()
+			comp += p.pack(k.pages)
+			cpu := cpuTime()
+			takes = append(takes, k.take().Duration)
+			quiet(b, e)
+			used += cpuTime() - cpu
+			s := e.Stats()
+			shares = append(shares, time.Duration(1e6*s.LogBytes/s.LiveBytes))
+		}
+		b.ReportMetric(float64(e.Stats().GC.BytesWritten-before)/float64(comp), "moved/compressed")
+		b.ReportMetric(ms(used)/turns, "CPU-ms/take")
+		b.ReportMetric(ms(median(shares)), "log/live")
+		b.ReportMetric(ms(quantile(takes, 0.5)), "ms-p50")
+		b.ReportMetric(ms(quantile(takes, 0.99)), "ms-p99")
+		e.Close()
+		os.RemoveAll(dir)
+	}
+}
+
 // BenchmarkThousand takes a thousand snapshots and keeps them all: the last
 // must not be slower than the first.
 func BenchmarkThousand(b *testing.B) {

@@ -189,3 +189,75 @@ func TestGCHasItsTurn(t *testing.T) {
 		t.Errorf("%d versions were deleted, and gc waited until %d were left", len(ids)-1, r.VersionsDropped)
 	}
 }
+
+// The background cleans by what is alive in the whole log: one segment that is half
+// dead among others that are not is left, and when all are like that it goes on until
+// enough of the log is alive, and no longer.
+func TestBackgroundCleansByTheWholeLog(t *testing.T) {
+	t.Parallel()
+	e, _ := memStore(t, engine.Options{NoCompression: true, SegmentSize: 1 << 20, CleanBelow: 0.8})
+	const canisters, pages = 10, 300
+	mems, cans, ids := make([]*engine.Memory, canisters), make([]*engine.Canister, canisters), make([]engine.SnapshotID, canisters)
+	write := func(n, round, from int) {
+		page := make([]byte, engine.PageSize)
+		for i := from; i < pages; i++ {
+			binary.LittleEndian.PutUint64(page, uint64(round)<<40|uint64(n)<<20|uint64(i)+1)
+			must(mems[n].WriteAt(page, int64(i)*engine.PageSize))
+		}
+		id := must(cans[n].Take(bg, engine.TakeOptions{})).ID
+		if round > 0 {
+			if err := e.Delete(bg, ids[n]); err != nil {
+				t.Fatal(err)
+			}
+		}
+		ids[n] = id
+	}
+	// settled flushes the index, since only what is durable is cleaned.
+	settled := func() {
+		for !e.Applied() {
+			time.Sleep(time.Millisecond)
+		}
+		if err := e.FlushIndex(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	for n := range canisters {
+		cans[n] = must(e.CreateCanister(bg, canisterID(t, byte(n+1))))
+		mems[n] = must(cans[n].Memory(engine.StableMemory))
+		if err := mems[n].Resize(pages * engine.PageSize); err != nil {
+			t.Fatal(err)
+		}
+		write(n, 0, 0)
+	}
+	write(0, 1, pages*6/10)
+	settled()
+	for range 6 { // it looks five times a second
+		time.Sleep(100 * time.Millisecond)
+		if n := e.Stats().GC.BytesWritten; n > 0 {
+			t.Fatalf("one segment in ten is half alive, and %d bytes were moved", n)
+		}
+	}
+	for n := range canisters - 1 {
+		write(n+1, 1, pages*6/10)
+	}
+	settled()
+	share := func() float64 {
+		s := e.Stats()
+		return float64(s.LiveBytes) / float64(s.LogBytes)
+	}
+	const dead = canisters * pages * 4 / 10
+	// Open segments are not counted.
+	for began := time.Now(); e.Stats().GC.ChunksDestroyed < dead || share() < 0.78; settled() {
+		if time.Since(began) > time.Minute {
+			t.Fatalf("%.2f of the log are alive, and it is not cleaned: %+v", share(), e.Stats().GC)
+		}
+		time.Sleep(10 * time.Millisecond)
+		must(cans[0].Checkpoint(bg)) // and so it has a reason to look
+	}
+	// All of what is alive in the segments under the threshold would be three fifths of
+	// what the canisters have; four of the ten are enough.
+	time.Sleep(600 * time.Millisecond)
+	if moved := e.Stats().GC.BytesWritten; moved > canisters*pages*engine.PageSize*4/10 {
+		t.Fatalf("%d bytes were moved, with %.2f alive", moved, share())
+	}
+}

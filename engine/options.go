@@ -40,7 +40,7 @@ const (
 	DefaultScrubEvery = 28 * 24 * time.Hour
 	// DefaultScrubRate is in bytes a second: a tenth of a slow disk.
 	DefaultScrubRate = 64 << 20
-	// DefaultCleanBelow is the live share under which a segment is rewritten.
+	// DefaultCleanBelow is the live share under which segments are rewritten.
 	// Scattered death leaves old segments at about 0.72 live: at 0.6 almost
 	// nothing came back, at 0.8 with zstd 1.5 bytes were written for each one
 	// reclaimed.
@@ -97,8 +97,9 @@ type Options struct {
 	MaxDebt  int64
 	MaxDrops int
 	DebtWait time.Duration
-	// CleanBelow is the live share of a segment under which it is rewritten,
-	// over 0 and below 1.
+	// CleanBelow is the live share of the log under which segments are rewritten in
+	// the background, the emptiest first, until there is as much; a GC that is asked
+	// for rewrites every segment with less. Over 0 and below 1.
 	CleanBelow float64
 	// Ballast in bytes is the reserve for deleting and cleaning on a full disk, the
 	// last quarter of it for deleting alone; negative is none.

@@ -24,7 +24,9 @@ type Commit struct {
 
 // CollectorOptions configure a Collector.
 type CollectorOptions struct {
-	// CleanBelow is the live share under which a sealed segment is rewritten.
+	// CleanBelow is the live share of the log under which the background rewrites
+	// sealed segments that have less themselves, and that of a segment for a pass that
+	// is asked for.
 	CleanBelow float64
 	// MoveCodec recompresses what is moved: it has survived, so it is cold.
 	MoveCodec chunk.Codec
@@ -294,12 +296,9 @@ func (g *Collector) background(ctx context.Context) error {
 	var damaged []victim
 	var full error
 	for ctx.Err() == nil && full == nil && g.asked.Load() == 0 {
-		v, ok := first(g.victims(false), tried)
+		v, ok := first(g.due(), tried)
 		if !ok {
 			break
-		}
-		if v.live == 0 {
-			continue
 		}
 		var err error
 		if v.damaged, err = g.empty(ctx, v); errors.Is(err, errLeft) {

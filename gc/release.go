@@ -18,6 +18,7 @@ type victim struct {
 	size    int64
 	live    int64
 	damaged bool // something in it could not be read
+	small   bool // worth emptying with others of its kind, whatever is alive in it
 }
 
 // victims lists what to reclaim, emptiest first. Besides those under the
@@ -43,6 +44,7 @@ func (g *Collector) victims(asked bool) []victim {
 		case v.live == 0, float64(v.live) < g.o.CleanBelow*float64(v.size) && (v.size > g.o.SegmentSize/64 || asked):
 			out = append(out, v)
 		case v.size < g.o.SegmentSize/8:
+			v.small = true
 			small = append(small, v)
 		}
 	}
@@ -53,6 +55,34 @@ func (g *Collector) victims(asked bool) []victim {
 		return cmp.Or(cmp.Compare(a.live*b.size, b.live*a.size), cmp.Compare(a.id, b.id))
 	})
 	return out
+}
+
+// due lists what background work empties now, emptiest first: what victims has, while
+// less than CleanBelow of all segments together is alive. Each at the moment in which it
+// falls under that share itself would be the dearest: then four bytes are moved for each
+// that comes free. Where the disk is full, or half of what may wait to be given back does,
+// they go all the same.
+func (g *Collector) due() []victim {
+	all := g.victims(false)
+	wanting := g.wanting()
+	return slices.DeleteFunc(all, func(v victim) bool { return v.live == 0 || !wanting && !v.small })
+}
+
+// wanting tells whether the log has more that is dead than it should. What is
+// empty goes by itself and is no reason.
+func (g *Collector) wanting() bool {
+	if g.log.Short() || g.RecentDebt() > g.o.MaxDebt/2 {
+		return true
+	}
+	segments, _, live := g.observe()
+	stays := g.stays()
+	var size, alive int64
+	for _, s := range segments {
+		if l := live[uint64(s.ID)]; s.Sealed && !s.Busy && l > 0 && !stays(s) {
+			size, alive = size+s.Size, alive+l
+		}
+	}
+	return float64(alive) < g.o.CleanBelow*float64(size)
 }
 
 // stays says which segments do not go whatever is alive in them. Where a record
