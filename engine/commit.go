@@ -47,7 +47,10 @@ func (e *Engine) commit(ctx context.Context, c *change, reserve bool) (seglog.Se
 	}
 	req := &seglog.Request{
 		Records: []seglog.NewRecord{{Key: c.ent.id.Bytes(), RecordSeq: c.rec.Seq, Payload: c.raw}},
-		Reserve: reserve, Tag: c,
+		Tag:     c,
+	}
+	if reserve {
+		req.Reserve = seglog.ReserveAll
 	}
 	if c.writer != nil {
 		if req.Frames, req.Ranges, err = c.writer.Finish(); err != nil {

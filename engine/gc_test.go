@@ -230,7 +230,9 @@ func TestBackgroundCleansByTheWholeLog(t *testing.T) {
 		write(n, 0, 0)
 	}
 	write(0, 1, pages*6/10)
-	settled()
+	for settled(); e.Stats().GC.ChunksDestroyed < pages*4/10; settled() {
+		time.Sleep(time.Millisecond)
+	}
 	for range 6 { // it looks five times a second
 		time.Sleep(100 * time.Millisecond)
 		if n := e.Stats().GC.BytesWritten; n > 0 {

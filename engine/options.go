@@ -98,11 +98,12 @@ type Options struct {
 	MaxDrops int
 	DebtWait time.Duration
 	// CleanBelow is the live share of the log under which segments are rewritten in
-	// the background, the emptiest first, until there is as much; a GC that is asked
-	// for rewrites every segment with less. Over 0 and below 1.
+	// the background, the emptiest first, until there is as much, or while half of
+	// MaxDebt waits in segments with less; a GC that is asked for rewrites each of
+	// those. Over 0 and below 1.
 	CleanBelow float64
-	// Ballast in bytes is the reserve for deleting and cleaning on a full disk, the
-	// last quarter of it for deleting alone; negative is none.
+	// Ballast in bytes is the reserve for deleting and cleaning on a full disk; the
+	// last quarter of it is given up for deletes alone. Negative is none.
 	Ballast int64
 	// ScrubEvery is in what time the whole log is read once from the disk, over
 	// and over, to find rot while what it hit can still be had from elsewhere;

@@ -147,7 +147,7 @@ func (m *mover) commit(ctx context.Context, records []seglog.NewRecord, res *cle
 			res.written += int64(l.Length)
 		}
 	}
-	req := &seglog.Request{Reserve: true, Records: records, Ranges: ranges}
+	req := &seglog.Request{Reserve: seglog.ReserveFirst, Records: records, Ranges: ranges}
 	if len(locs) > 0 {
 		req.Frames = []seglog.NewFrame{{Kind: seglog.KindMove, Payload: encodeMove(m.victim, locs)}}
 	}

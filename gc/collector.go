@@ -549,7 +549,7 @@ func (g *Collector) sealOpen(ctx context.Context) error {
 		return err
 	}
 	// One batch more, so that no sealed segment holds the last one.
-	if _, err := g.o.Commit(ctx, &seglog.Request{Reserve: true}, &Commit{}); err != nil {
+	if _, err := g.o.Commit(ctx, &seglog.Request{Reserve: seglog.ReserveFirst}, &Commit{}); err != nil {
 		return err
 	}
 	return g.waitApplied(ctx)

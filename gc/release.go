@@ -18,33 +18,42 @@ type victim struct {
 	size    int64
 	live    int64
 	damaged bool // something in it could not be read
-	small   bool // worth emptying with others of its kind, whatever is alive in it
+	small   bool // stores that are opened and closed often make many of them
 }
 
-// victims lists what to reclaim, emptiest first. Besides those under the
-// threshold these are small ones when there are many: stores that are opened
-// and closed often leave a small segment each time.
-func (g *Collector) victims(asked bool) []victim {
+// sealed lists the segments of which all that is alive is counted, and whose content the
+// durable index knows, or, where somebody asked or the disk is full, the one in memory.
+func (g *Collector) sealed(asked bool) []victim {
 	segments, applied, live := g.observe()
 	durable := g.idx.DurableWatermark()
 	if asked || g.log.Short() {
 		durable = applied
 	}
 	stays := g.stays()
-	var out, small []victim
+	var out []victim
 	for _, s := range segments {
-		if stays(s) {
-			continue
+		if !stays(s) && s.Sealed && !s.Busy && (s.LastSeq == 0 || uint64(s.LastSeq) < durable) {
+			out = append(out, victim{id: s.ID, size: s.Size, live: live[uint64(s.ID)], small: s.Size < g.o.SegmentSize/8})
 		}
-		if !s.Sealed || s.Busy || uint64(s.LastSeq) >= durable && s.LastSeq != 0 {
-			continue
-		}
-		v := victim{id: s.ID, size: s.Size, live: live[uint64(s.ID)]}
+	}
+	return out
+}
+
+// under tells whether a segment has less that is alive than CleanBelow.
+func (g *Collector) under(v victim) bool { return float64(v.live) < g.o.CleanBelow*float64(v.size) }
+
+// victims lists what to reclaim, emptiest first. Besides those under the
+// threshold these are small ones when there are many: stores that are opened
+// and closed often leave a small segment each time.
+func (g *Collector) victims(asked bool) []victim { return g.worth(g.sealed(asked), asked) }
+
+func (g *Collector) worth(all []victim, asked bool) []victim {
+	var out, small []victim
+	for _, v := range all {
 		switch {
-		case v.live == 0, float64(v.live) < g.o.CleanBelow*float64(v.size) && (v.size > g.o.SegmentSize/64 || asked):
+		case v.live == 0, g.under(v) && (v.size > g.o.SegmentSize/64 || asked):
 			out = append(out, v)
-		case v.size < g.o.SegmentSize/8:
-			v.small = true
+		case v.small:
 			small = append(small, v)
 		}
 	}
@@ -60,29 +69,21 @@ func (g *Collector) victims(asked bool) []victim {
 // due lists what background work empties now, emptiest first: what victims has, while
 // less than CleanBelow of all segments together is alive. Each at the moment in which it
 // falls under that share itself would be the dearest: then four bytes are moved for each
-// that comes free. Where the disk is full, or half of what may wait to be given back does,
-// they go all the same.
+// that comes free. Small ones go as before, and all of them where the disk is full, or
+// where half of MaxDebt waits to be given back in such segments.
 func (g *Collector) due() []victim {
-	all := g.victims(false)
-	wanting := g.wanting()
-	return slices.DeleteFunc(all, func(v victim) bool { return v.live == 0 || !wanting && !v.small })
-}
-
-// wanting tells whether the log has more that is dead than it should. What is
-// empty goes by itself and is no reason.
-func (g *Collector) wanting() bool {
-	if g.log.Short() || g.RecentDebt() > g.o.MaxDebt/2 {
-		return true
-	}
-	segments, _, live := g.observe()
-	stays := g.stays()
-	var size, alive int64
-	for _, s := range segments {
-		if l := live[uint64(s.ID)]; s.Sealed && !s.Busy && l > 0 && !stays(s) {
-			size, alive = size+s.Size, alive+l
+	all := g.sealed(false)
+	// What is empty goes by itself and is no reason.
+	all = slices.DeleteFunc(all, func(v victim) bool { return v.live == 0 })
+	var size, alive, debt int64
+	for _, v := range all {
+		size, alive = size+v.size, alive+v.live
+		if g.under(v) {
+			debt += v.size - v.live
 		}
 	}
-	return float64(alive) < g.o.CleanBelow*float64(size)
+	wanting := float64(alive) < g.o.CleanBelow*float64(size) || debt > g.o.MaxDebt/2 || g.log.Short()
+	return slices.DeleteFunc(g.worth(all, false), func(v victim) bool { return !wanting && !v.small })
 }
 
 // stays says which segments do not go whatever is alive in them. Where a record
@@ -198,7 +199,8 @@ func (g *Collector) withRoom(step func() error) error {
 }
 
 func noSpace(err error) bool {
-	return errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, seglog.ErrNoSpace)
+	full := errors.Is(err, syscall.ENOSPC) || errors.Is(err, syscall.EDQUOT) || errors.Is(err, seglog.ErrNoSpace)
+	return full && !errors.Is(err, seglog.ErrReadOnly) // which no room heals
 }
 
 // release drops emptied segments, after proving for each that it is empty, and
@@ -272,7 +274,7 @@ func (g *Collector) worthDisowning(emptied []victim) bool {
 // derived: where there is no room to write it, segments may go without that,
 // and an Open before the next flush builds it anew.
 func (g *Collector) disown(ctx context.Context) (floor uint64, err error) {
-	seq, err := g.o.Commit(ctx, &seglog.Request{Reserve: true}, &Commit{})
+	seq, err := g.o.Commit(ctx, &seglog.Request{Reserve: seglog.ReserveAll}, &Commit{})
 	if err != nil {
 		return 0, err
 	}

@@ -179,10 +179,10 @@ func Check(dir string) error {
 // isPart tells what a store makes in its directory.
 func isPart(name string) bool {
 	switch name {
-	case "LOCK", "BALLAST", "BALLAST-LAST", "log", "index", "index.tmp", "index.old", "index.count", "quarantine":
+	case "LOCK", "log", "index", "index.tmp", "index.old", "index.count", "quarantine":
 		return true
 	}
-	return strings.HasPrefix(name, "ROOT-")
+	return strings.HasPrefix(name, "ROOT-") || strings.HasPrefix(name, "BALLAST")
 }
 
 func checkTree(dir string, reachable bool) error {

@@ -32,8 +32,8 @@ type Options struct {
 	OpenDirect func(path string) (DirectFile, error)
 	// DirectLeast is the least that is written so at once; 0 = 256 KiB.
 	DirectLeast int
-	// Ballast is the size of the file that is given up when a request with
-	// Reserve finds the disk full; 0 = none.
+	// Ballast is the size of the reserve that is given up when a request that may
+	// use it finds the disk full; 0 = none.
 	Ballast int64
 	// IdleDelay is how long the last batch may stay unproved; 0 = 200 ms,
 	// negative = until the next batch or Close.
@@ -59,7 +59,7 @@ type Request struct {
 	Frames  []NewFrame  // data, placed in the commit stream in order, before the records
 	Records []NewRecord // placed after the data
 	Ranges  []Range     // spilled data this batch depends on; synced first
-	Reserve bool        // may use the space kept in reserve (deletes, moves)
+	Reserve Reserve     // what it may use of the space kept back
 	Tag     any         // for OnCommit
 
 	Locs       []Loc // out: of Frames

@@ -8,44 +8,87 @@ import (
 	"github.com/cockroachdb/pebble/v2/vfs"
 )
 
+// Reserve is how much of the space that is kept back a request may use.
+type Reserve uint8
+
+const (
+	// ReserveNone is for takes.
+	ReserveNone Reserve = iota
+	// ReserveFirst is for what moves what is alive, to make room.
+	ReserveFirst
+	// ReserveAll is for deletes, and for what lets segments go without a durable index.
+	ReserveAll
+)
+
 // A reserve is space that files take up until the disk is full. Then it is given up
 // in two steps, so that those who make room have some to work with: the first for
-// whoever makes room, by deleting or by moving what is alive out of the way, and the
-// last for batches alone, which are deletes or what lets segments go without a durable
-// index. What moves copy, and what others on the file system write meanwhile, can eat
-// the first; without the last no delete could be recorded then, and there would be no
-// way out. Until all of it is there again nobody else gets any, and until the last
-// is, nothing is moved.
+// all of them, and the last for batches that delete, and for opening. What moves copy,
+// and what others on the file system write meanwhile, can eat the first; without the
+// last no delete could be recorded then, and there would be no way out. Until all of it
+// is there again no take gets any, and of the room of the last nothing that moves may
+// use more than half.
 type reserve struct{ first, last ballast }
 
-// lastShare of the reserve is its last step: 1 MiB of 4, and a delete takes some 10
-// KiB, of which ROOT and the end of a segment are the most.
-const lastShare = 4
+// The last step is a quarter: 1 MiB of 4, and a delete takes some 10 KiB, of which the
+// end of a segment, and ROOT with 72 bytes for each, are the most. More than maxLast
+// no ROOT needs, and less than minLast is of no use.
+const (
+	lastShare = 4
+	minLast   = 64 << 10
+	maxLast   = 2 * maxRootFile
+)
 
 // adopt takes over what an earlier process left: it is there to be given up from the
 // first write on.
 func (r *reserve) adopt(l *Log) {
 	size := max(l.o.Ballast, 0)
-	r.last.adopt(l, ballastLastName, size/lastShare)
-	r.first.adopt(l, ballastName, size-size/lastShare)
+	last := min(size/lastShare, maxLast)
+	if last < minLast {
+		last = 0
+	}
+	r.last.adopt(l, ballastLastName, last)
+	r.first.adopt(l, ballastName, size-last)
+}
+
+// start makes what is not there. The last step comes before the first, which gives
+// way to it where there is no room for both.
+func (r *reserve) start(l *Log) {
+	if !r.last.restore(l) && r.first.release(l) {
+		r.last.restore(l)
+	}
+	r.first.restore(l)
 }
 
 // restore reports whether the reserve is there, or again, or was never wanted.
-func (r *reserve) restore(l *Log) bool { return r.restoreLast(l) && r.first.restore(l) }
+func (r *reserve) restore(l *Log) bool { return r.last.restore(l) && r.first.restore(l) }
 
-// restoreLast is restore for who moves. The last step comes before the first, which
-// gives way to it where there is no room for both.
-func (r *reserve) restoreLast(l *Log) bool {
-	return r.last.restore(l) || r.first.release(l) && r.last.restore(l)
+// roomFor tells whether something that moves may write so many bytes: not into the
+// second half of the last step, if that is given up. Where there is twice the room it
+// is made again.
+func (r *reserve) roomFor(l *Log, bytes int64) bool {
+	if !r.last.short() {
+		return true
+	}
+	du, err := l.fs.GetDiskUsage(l.o.Dir)
+	if err != nil {
+		return false
+	}
+	free, size := int64(du.AvailBytes), r.last.wanted()
+	return free >= 2*size && r.last.restore(l) || free-bytes >= size/2
 }
 
-// release gives the first step up; false if there is none left.
-func (r *reserve) release(l *Log) bool { return r.first.release(l) }
+// again tries a step once more after each step of the reserve that is given up for it.
+func (r *reserve) again(l *Log, may Reserve, err error, step func() error) error {
+	if may >= ReserveFirst && isNoSpace(err) && r.first.release(l) {
+		err = step()
+	}
+	if may >= ReserveAll && isNoSpace(err) && r.last.release(l) {
+		err = step()
+	}
+	return err
+}
 
-// releaseAny gives up the step that is next; false if there is none left.
-func (r *reserve) releaseAny(l *Log) bool { return r.first.release(l) || r.last.release(l) }
-
-func (r *reserve) isHeld() bool { return r.first.isHeld() && r.last.isHeld() }
+func (r *reserve) isHeld() bool { return r.size() > 0 && !r.short() }
 
 // short: some of it is wanted and not there.
 func (r *reserve) short() bool { return r.first.short() || r.last.short() }
@@ -114,7 +157,7 @@ func (b *ballast) release(l *Log) bool {
 
 // MakeRoom gives the first step of the reserve up for who works towards a Drop and
 // does not write to the log. It tells whether there was one.
-func (l *Log) MakeRoom() bool { return l.reserve.release(l) }
+func (l *Log) MakeRoom() bool { return l.reserve.first.release(l) }
 
 // Short tells whether the disk was full and is not known to have room again:
 // what makes room is worth any price.
@@ -123,11 +166,16 @@ func (l *Log) Short() bool { return l.reserve.short() }
 func (b *ballast) makeLocked(l *Log) bool {
 	b.refilling.Store(true)
 	defer b.refilling.Store(false)
-	f, err := l.fs.Create(b.path(l), writeCategory)
+	// What has the name is whole: a process may end half way.
+	temp := b.path(l) + tempSuffix
+	f, err := l.fs.Create(temp, writeCategory)
 	if err == nil {
 		err = errors.Join(fillBallast(f, b.size), f.Close())
+		if err == nil {
+			err = l.fs.Rename(temp, b.path(l))
+		}
 		if err != nil {
-			err = errors.Join(err, l.fs.Remove(b.path(l)))
+			err = errors.Join(err, l.fs.Remove(temp))
 		}
 	}
 	if err != nil {

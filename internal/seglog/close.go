@@ -54,11 +54,8 @@ func (l *Log) finish() error {
 		if l.unproved() {
 			// Not with the last of the reserve: nothing is lost without this batch, and
 			// the next Open may need that.
-			err := l.writeBatch(nil)
-			if isNoSpace(err) && l.reserve.release(l) {
-				err = l.writeBatch(nil)
-			}
-			if err != nil {
+			write := func() error { return l.writeBatch(nil) }
+			if err := l.reserve.again(l, ReserveFirst, write(), write); err != nil {
 				return err
 			}
 		}

@@ -1,6 +1,7 @@
 package seglog
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -133,17 +134,26 @@ func (l *Log) commitAll(items []*pending) {
 		answerAll(items, err)
 		return
 	}
-	if slices.ContainsFunc(items, func(p *pending) bool { return !p.req.Reserve }) && !l.reserve.restore(l) {
+	if lowest(items) == ReserveNone && !l.reserve.restore(l) {
 		// The disk is full: what is left is for those who make room.
-		if items = l.refuse(items, ErrNoSpace); len(items) == 0 {
-			return
-		}
+		items = l.refuse(items, ReserveFirst, ErrNoSpace)
+	}
+	if lowest(items) == ReserveFirst && !l.reserve.roomFor(l, sizeOf(items)) {
+		items = l.refuse(items, ReserveAll, ErrNoSpace)
+	}
+	if len(items) == 0 {
+		return
 	}
 	err := l.writeBatch(items)
-	// Whoever may not use the reserve does not open it for others either.
-	for isNoSpace(err) && slices.ContainsFunc(items, func(p *pending) bool { return p.req.Reserve }) && l.reserve.releaseAny(l) {
-		items = l.refuse(items, err)
-		err = l.writeBatch(items)
+	// Whoever may not use a step of the reserve does not open it for others either.
+	for _, step := range []struct {
+		may Reserve
+		b   *ballast
+	}{{ReserveFirst, &l.reserve.first}, {ReserveAll, &l.reserve.last}} {
+		if isNoSpace(err) && highest(items) >= step.may && step.b.release(l) {
+			items = l.refuse(items, step.may, err)
+			err = l.writeBatch(items)
+		}
 	}
 	if err != nil {
 		l.stats.failed.Add(1)
@@ -157,11 +167,37 @@ func answerAll(items []*pending, err error) {
 	}
 }
 
-// refuse answers those that may not use the reserve, and returns the others.
-func (l *Log) refuse(items []*pending, err error) []*pending {
+func byReserve(a, b *pending) int { return cmp.Compare(a.req.Reserve, b.req.Reserve) }
+
+// lowest and highest are what the items may use of the reserve; ReserveAll and
+// ReserveNone of no items.
+func lowest(items []*pending) Reserve {
+	if len(items) == 0 {
+		return ReserveAll
+	}
+	return slices.MinFunc(items, byReserve).req.Reserve
+}
+
+func highest(items []*pending) Reserve {
+	if len(items) == 0 {
+		return ReserveNone
+	}
+	return slices.MaxFunc(items, byReserve).req.Reserve
+}
+
+func sizeOf(items []*pending) (n int64) {
+	for _, p := range items {
+		n += p.req.size
+	}
+	return n
+}
+
+// refuse answers those that may use less of the reserve than least, and returns the
+// others.
+func (l *Log) refuse(items []*pending, least Reserve, err error) []*pending {
 	var left []*pending
 	for _, p := range items {
-		if p.req.Reserve {
+		if p.req.Reserve >= least {
 			left = append(left, p)
 		} else {
 			p.answer(0, spaceError(err))
@@ -174,10 +210,7 @@ func (l *Log) refuse(items []*pending, err error) []*pending {
 // answers them; without items it writes an empty one. On an error nothing of
 // it is left, and nobody is answered. It runs in the committer.
 func (l *Log) writeBatch(items []*pending) error {
-	var size int64 = headerSize + trlFixed + frameAlign
-	for _, p := range items {
-		size += p.req.size
-	}
+	size := headerSize + trlFixed + frameAlign + sizeOf(items)
 	// An empty batch is never a reason for a new segment.
 	if l.cur != nil && len(items) > 0 && l.cur.off > 0 && l.cur.off+size > l.cur.capacity {
 		l.retire(l.cur)

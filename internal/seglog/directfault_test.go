@@ -44,7 +44,10 @@ func (s spilled) spill(l *Log, stream Stream, n uint64) error {
 		return err
 	}
 	r := request("k", n)
-	r.Reserve, r.Ranges = stream == StreamMoved, sp.Ranges()
+	r.Ranges = sp.Ranges()
+	if stream == StreamMoved {
+		r.Reserve = ReserveFirst
+	}
 	if _, err := l.Commit(context.Background(), r); err != nil {
 		return err
 	}

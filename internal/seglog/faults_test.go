@@ -375,7 +375,7 @@ func TestNoSpace(t *testing.T) {
 	}
 	// A delete goes through; a take still does not, though there is room now.
 	r := request("k", 10)
-	r.Reserve = true
+	r.Reserve = ReserveAll
 	mustCommit(t, l, r)
 	if _, err := l.Commit(ctx, request("k", 11, 10)); !errors.Is(err, ErrNoSpace) {
 		t.Fatalf("a take used the reserve: %v", err)
@@ -397,7 +397,7 @@ func TestNoSpace(t *testing.T) {
 	if err := s.Flush(); err != nil {
 		t.Fatal(err)
 	}
-	m := &Request{Reserve: true, Ranges: s.Ranges(), Records: []NewRecord{{Key: []byte("k"), RecordSeq: 12, Moved: true}}}
+	m := &Request{Reserve: ReserveFirst, Ranges: s.Ranges(), Records: []NewRecord{{Key: []byte("k"), RecordSeq: 12, Moved: true}}}
 	mustCommit(t, l, m)
 	s.Close()
 	if l.ReadOnly() != nil || l.Stats().BallastHeld {

@@ -187,7 +187,7 @@ func TestOthersEatTheReserve(t *testing.T) {
 	eat := func() { disk.SetCapacity(disk.Used()) }
 	free := func() int64 { return disk.Capacity() - disk.Used() }
 	reserved := func(r *Request) error {
-		r.Reserve = true
+		r.Reserve = ReserveAll
 		_, err := l.Commit(context.Background(), r)
 		return err
 	}
@@ -232,12 +232,33 @@ func TestOthersEatTheReserve(t *testing.T) {
 			t.Fatal("the disk does not get full")
 		}
 	}
-	before := free()
-	for i, s := range []*Spill{s, spill()} {
-		if err := move(s, 4<<10); !errors.Is(err, ErrNoSpace) {
-			t.Fatalf("spill %d moved into the room of deletes, of %d bytes: %v", i, before, err)
+	// Half of what is left is for moving too: it may be the only way to make room.
+	for i := 0; ; i++ {
+		err := move(s, 4<<10)
+		if errors.Is(err, ErrNoSpace) {
+			break
+		} else if err != nil || i > ballast/lastShare/2/(4<<10) {
+			t.Fatalf("move %d with %d bytes free: %v", i, free(), err)
 		}
-		s.Close()
+		if err := reserved(&Request{Ranges: s.Ranges()}); err != nil {
+			t.Fatal(err)
+		}
+	}
+	s.Close()
+	half := int64(ballast / lastShare / 2)
+	if n := free(); n < half-8<<10 || n > half+16<<10 {
+		t.Fatalf("%d bytes are left for deletes, want about %d", n, half)
+	}
+	disk.SetCapacity(disk.Used() + half)
+	s = spill()
+	if err := move(s, 4<<10); !errors.Is(err, ErrNoSpace) {
+		t.Fatalf("moved into the room of deletes, of %d bytes: %v", free(), err)
+	}
+	s.Close()
+	moving := request("k", 298, 4<<10)
+	moving.Reserve = ReserveFirst
+	if _, err := l.Commit(context.Background(), moving); !errors.Is(err, ErrNoSpace) {
+		t.Fatalf("a batch of cleaning in the room of deletes: %v", err)
 	}
 	if err := reserved(request("k", 299, 500)); err != nil {
 		t.Fatalf("the last delete: %v", err)
@@ -247,7 +268,7 @@ func TestOthersEatTheReserve(t *testing.T) {
 	}
 	s = spill()
 	if err := move(s, 4<<10); err != nil {
-		t.Fatalf("moved with room again: %v", err)
+		t.Fatalf("moved with room again, of %d bytes: %v", free(), err)
 	}
 	s.Close()
 	disk.SetCapacity(0)
@@ -298,11 +319,26 @@ func TestReserveOfOneFile(t *testing.T) {
 	if err != nil {
 		t.Fatalf("moved: %v", err)
 	}
-	if st, err := fs.Stat(testDir + "/" + ballastLastName); err != nil || st.Size() != o.Ballast/lastShare {
-		t.Fatal(st, err)
+	disk.SetCapacity(0)
+	mustCommit(t, l, request("k", 2, 500))
+	for name, size := range map[string]int64{ballastName: o.Ballast - o.Ballast/lastShare, ballastLastName: o.Ballast / lastShare} {
+		if st, err := fs.Stat(testDir + "/" + name); err != nil || st.Size() != size {
+			t.Fatalf("%s: %v, %v", name, st, err)
+		}
 	}
-	if err := l.Close(); err != nil {
+	// Close proves the last batch with the first step, if it has to, and leaves the last.
+	disk.SetCapacity(disk.Used())
+	for i := uint64(0); l.reserve.isHeld(); i++ {
+		r := request("k", 10+i, 500)
+		r.Reserve = ReserveAll
+		mustCommit(t, l, r)
+	}
+	disk.SetCapacity(disk.Used())
+	if err := l.Close(); err != nil && !errors.Is(err, ErrNoSpace) {
 		t.Fatal(err)
+	}
+	if _, err := fs.Stat(testDir + "/" + ballastLastName); err != nil {
+		t.Fatalf("Close used what the next Open may need: %v", err)
 	}
 }
 
@@ -316,7 +352,7 @@ func TestReserveOfAReadOnlyLog(t *testing.T) {
 	)
 	for range 3 {
 		r := request("k", 200, 500)
-		r.Reserve = true
+		r.Reserve = ReserveAll
 		if _, err := l.Commit(context.Background(), r); !errors.Is(err, ErrReadOnly) {
 			t.Fatalf("a delete behind a batch that may be there: %v", err)
 		}

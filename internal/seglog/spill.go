@@ -204,13 +204,14 @@ func (s *Spill) write(w spillWrite) (err error) {
 			s.l.failLocked(seg, err)
 		}
 	}()
-	if s.stream == StreamMoved && s.l.reserve.last.short() {
+	if !s.l.reserve.roomFor(s.l, int64(len(data))) {
 		return ErrNoSpace // what is left is for deletes
 	}
 	buffered, err := s.l.writeOut(seg, data, w.at)
-	if isNoSpace(err) && s.stream == StreamMoved && s.l.reserve.release(s.l) {
-		buffered, err = s.l.writeOut(seg, data, w.at) // cleaning makes room
-	}
+	err = s.l.reserve.again(s.l, s.may(), err, func() (err error) {
+		buffered, err = s.l.writeOut(seg, data, w.at)
+		return err
+	})
 	if err != nil {
 		return err
 	}
@@ -236,7 +237,7 @@ func (s *Spill) next(size int64) error {
 		s.put(spillWrite{seg: s.seg})
 		s.seg = nil
 	}
-	if s.stream == StreamBulk && !l.reserve.restore(l) || s.stream == StreamMoved && !l.reserve.restoreLast(l) {
+	if s.may() == ReserveNone && !l.reserve.restore(l) || !l.reserve.roomFor(l, size) {
 		return ErrNoSpace
 	}
 	var full []*segment
@@ -256,11 +257,12 @@ func (s *Spill) next(size int64) error {
 		l.retire(seg)
 	}
 	if s.seg == nil {
-		seg, err := l.takeSegment(s.stream, size)
-		if isNoSpace(err) && s.stream == StreamMoved && l.reserve.release(l) {
+		var seg *segment
+		take := func() (err error) {
 			seg, err = l.takeSegment(s.stream, size)
+			return err
 		}
-		if err != nil {
+		if err := l.reserve.again(l, s.may(), take(), take); err != nil {
 			return err
 		}
 		l.mu.Lock()
@@ -271,6 +273,14 @@ func (s *Spill) next(size int64) error {
 	s.from = s.seg.off
 	s.used = append(s.used, s.seg)
 	return nil
+}
+
+// may is what this spill may use of the reserve: cleaning makes room.
+func (s *Spill) may() Reserve {
+	if s.stream == StreamMoved {
+		return ReserveFirst
+	}
+	return ReserveNone
 }
 
 // leave notes what was appended to the current segment.

@@ -56,7 +56,7 @@ func (l *Log) start(ctx context.Context, rec *recovered) error {
 	}
 	l.epoch++
 	l.mu.Unlock()
-	l.reserve.restore(l)
+	l.reserve.start(l)
 	var cur *segment
 	take := func() (err error) {
 		cur, err = l.takeSegment(StreamCommit, l.segmentSize)
@@ -113,11 +113,7 @@ func (l *Log) removeUnlisted(rec *recovered) error {
 // withReserve does a step of Start, again with the room of the reserve when there is
 // none: a store on a full disk must open, or nothing can be deleted.
 func (l *Log) withReserve(step func() error) error {
-	err := step()
-	for isNoSpace(err) && l.reserve.releaseAny(l) {
-		err = step()
-	}
-	return err
+	return l.reserve.again(l, ReserveAll, step(), step)
 }
 
 // lastIn returns the bytes of the last accepted batch, if it stands in s and is
