@@ -19,10 +19,12 @@ type victim struct {
 	live    int64
 	damaged bool // something in it could not be read
 	small   bool // stores that are opened and closed often make many of them
+	early   bool // may not go yet; see sealed
 }
 
-// sealed lists the segments of which all that is alive is counted, and whose content the
-// durable index knows, or, where somebody asked or the disk is full, the one in memory.
+// sealed lists the segments that may go. Those are early that the durable index does not
+// know whole, or, where somebody asked or the disk is full, the one in memory: their time
+// has not come.
 func (g *Collector) sealed(asked bool) []victim {
 	segments, applied, live := g.observe()
 	durable := g.idx.DurableWatermark()
@@ -32,8 +34,11 @@ func (g *Collector) sealed(asked bool) []victim {
 	stays := g.stays()
 	var out []victim
 	for _, s := range segments {
-		if !stays(s) && s.Sealed && !s.Busy && (s.LastSeq == 0 || uint64(s.LastSeq) < durable) {
-			out = append(out, victim{id: s.ID, size: s.Size, live: live[uint64(s.ID)], small: s.Size < g.o.SegmentSize/8})
+		if !stays(s) && s.Sealed && !s.Busy {
+			out = append(out, victim{
+				id: s.ID, size: s.Size, live: live[uint64(s.ID)],
+				small: s.Size < g.o.SegmentSize/8, early: s.LastSeq != 0 && uint64(s.LastSeq) >= durable,
+			})
 		}
 	}
 	return out
@@ -51,6 +56,7 @@ func (g *Collector) worth(all []victim, asked bool) []victim {
 	var out, small []victim
 	for _, v := range all {
 		switch {
+		case v.early:
 		case v.live == 0, g.under(v) && (v.size > g.o.SegmentSize/64 || asked):
 			out = append(out, v)
 		case v.small:
@@ -74,11 +80,14 @@ func (g *Collector) worth(all []victim, asked bool) []victim {
 func (g *Collector) due() []victim {
 	all := g.sealed(false)
 	// What is empty goes by itself and is no reason.
-	all = slices.DeleteFunc(all, func(v victim) bool { return v.live == 0 })
+	all = slices.DeleteFunc(all, func(v victim) bool { return v.live == 0 && !v.early })
 	var size, alive, debt int64
 	for _, v := range all {
 		size, alive = size+v.size, alive+v.live
-		if g.under(v) {
+		switch {
+		case v.early:
+			alive += v.size - v.live // what died young is not made up for by others
+		case g.under(v):
 			debt += v.size - v.live
 		}
 	}
