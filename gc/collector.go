@@ -327,8 +327,12 @@ func (g *Collector) releaseDead(ctx context.Context, damaged bool) error {
 	if err := ctx.Err(); err != nil || !g.idx.Settled() && !g.worthFlush() {
 		return err
 	}
+	return g.dropDead(ctx, false, damaged)
+}
+
+func (g *Collector) dropDead(ctx context.Context, asked, damaged bool) error {
 	var dead []victim
-	for _, v := range g.victims(false) {
+	for _, v := range g.victims(asked) {
 		if v.live != 0 {
 			continue
 		}
@@ -526,22 +530,7 @@ func (g *Collector) tryDrop(ctx context.Context, due versions) (worked, finished
 
 // drain drops every segment with nothing alive, though the index can not be
 // written.
-func (g *Collector) drain(ctx context.Context) error {
-	var dead []victim
-	for _, v := range g.victims(true) {
-		if v.live != 0 {
-			continue
-		}
-		var err error
-		if v.damaged, err = g.empty(ctx, v); errors.Is(err, errLeft) {
-			continue
-		} else if err != nil {
-			return err
-		}
-		dead = append(dead, v)
-	}
-	return g.release(ctx, dead)
-}
+func (g *Collector) drain(ctx context.Context) error { return g.dropDead(ctx, true, true) }
 
 // sealOpen closes the open segments, so that they can be cleaned too.
 func (g *Collector) sealOpen(ctx context.Context) error {

@@ -38,7 +38,7 @@ func (g *Collector) look() *sizes {
 		z.live += l
 		if s.ID < g.counter.Partial() {
 			z.held += s.Size - l
-		} else if s.Sealed && !s.Busy && float64(l) < g.o.CleanBelow*float64(s.Size) {
+		} else if s.Sealed && !s.Busy && g.under(l, s.Size) {
 			z.debt += s.Size - l
 		}
 	}

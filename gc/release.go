@@ -18,6 +18,7 @@ type victim struct {
 	size    int64
 	live    int64
 	damaged bool // something in it could not be read
+	stream  seglog.Stream
 	small   bool // stores that are opened and closed often make many of them
 	early   bool // may not go yet; see sealed
 }
@@ -36,7 +37,7 @@ func (g *Collector) sealed(asked bool) []victim {
 	for _, s := range segments {
 		if !stays(s) && s.Sealed && !s.Busy {
 			out = append(out, victim{
-				id: s.ID, size: s.Size, live: live[uint64(s.ID)],
+				id: s.ID, size: s.Size, live: live[uint64(s.ID)], stream: s.Stream,
 				small: s.Size < g.o.SegmentSize/8, early: s.LastSeq != 0 && uint64(s.LastSeq) >= durable,
 			})
 		}
@@ -44,8 +45,8 @@ func (g *Collector) sealed(asked bool) []victim {
 	return out
 }
 
-// under tells whether a segment has less that is alive than CleanBelow.
-func (g *Collector) under(v victim) bool { return float64(v.live) < g.o.CleanBelow*float64(v.size) }
+// under tells whether less than CleanBelow of so many bytes is alive.
+func (g *Collector) under(live, size int64) bool { return float64(live) < g.o.CleanBelow*float64(size) }
 
 // victims lists what to reclaim, emptiest first. Besides those under the
 // threshold these are small ones when there are many: stores that are opened
@@ -57,7 +58,7 @@ func (g *Collector) worth(all []victim, asked bool) []victim {
 	for _, v := range all {
 		switch {
 		case v.early:
-		case v.live == 0, g.under(v) && (v.size > g.o.SegmentSize/64 || asked):
+		case v.live == 0, g.under(v.live, v.size) && (v.size > g.o.SegmentSize/64 || asked):
 			out = append(out, v)
 		case v.small:
 			small = append(small, v)
@@ -87,11 +88,11 @@ func (g *Collector) due() []victim {
 		switch {
 		case v.early:
 			alive += v.size - v.live // what died young is not made up for by others
-		case g.under(v):
+		case g.under(v.live, v.size):
 			debt += v.size - v.live
 		}
 	}
-	wanting := float64(alive) < g.o.CleanBelow*float64(size) || debt > g.o.MaxDebt/2 || g.log.Short()
+	wanting := g.under(alive, size) || debt > g.o.MaxDebt/2 || g.log.Short()
 	return slices.DeleteFunc(g.worth(all, false), func(v victim) bool { return !wanting && !v.small })
 }
 
@@ -120,14 +121,8 @@ func (g *Collector) observe() (segments []seglog.SegmentInfo, applied uint64, li
 // fresh lists the sealed segments with data as takes wrote it. Cleaning writes
 // to segments of its own kind, so what it has rewritten is not among them.
 func (g *Collector) fresh() (out []victim) {
-	segments, applied, live := g.observe()
-	stays := g.stays()
-	for _, s := range segments {
-		v := victim{id: s.ID, size: s.Size, live: live[uint64(s.ID)]}
-		switch {
-		case !s.Sealed, s.Busy, s.Stream == seglog.StreamMoved, stays(s):
-		case s.LastSeq != 0 && uint64(s.LastSeq) >= applied:
-		case v.live > g.o.SegmentSize/64: // records alone are not worth it
+	for _, v := range g.sealed(true) {
+		if !v.early && v.stream != seglog.StreamMoved && v.live > g.o.SegmentSize/64 { // records alone are not worth it
 			out = append(out, v)
 		}
 	}
@@ -139,7 +134,7 @@ func (g *Collector) fresh() (out []victim) {
 func (g *Collector) wasteful() bool {
 	live := g.idx.Live()
 	for _, s := range g.log.Segments() {
-		if !s.Sealed && s.ID >= g.counter.Partial() && float64(live[uint64(s.ID)]) < g.o.CleanBelow*float64(s.Size) {
+		if !s.Sealed && s.ID >= g.counter.Partial() && g.under(live[uint64(s.ID)], s.Size) {
 			return true
 		}
 	}
@@ -314,7 +309,7 @@ func (g *Collector) worthFlush() bool {
 		l := live[uint64(s.ID)]
 		switch {
 		case !s.Sealed || s.Busy || s.ID < g.counter.Partial():
-		case l == 0, uint64(s.LastSeq) >= durable && float64(l) < g.o.CleanBelow*float64(s.Size):
+		case l == 0, uint64(s.LastSeq) >= durable && g.under(l, s.Size):
 			waiting += s.Size - l
 		}
 	}

@@ -77,13 +77,16 @@ func (r *reserve) roomFor(l *Log, bytes int64) bool {
 	return free >= 2*size && r.last.restore(l) || free-bytes >= size/2
 }
 
-// again tries a step once more after each step of the reserve that is given up for it.
-func (r *reserve) again(l *Log, may Reserve, err error, step func() error) error {
+// try does something, and again after each step of the reserve that is given up for it:
+// as far as it may use that, and while there is no room. do is told which step has just
+// been given up; who may not use that does not get any of it.
+func (r *reserve) try(l *Log, may Reserve, do func(given Reserve) error) error {
+	err := do(ReserveNone)
 	if may >= ReserveFirst && isNoSpace(err) && r.first.release(l) {
-		err = step()
+		err = do(ReserveFirst)
 	}
 	if may >= ReserveAll && isNoSpace(err) && r.last.release(l) {
-		err = step()
+		err = do(ReserveAll)
 	}
 	return err
 }

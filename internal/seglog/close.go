@@ -54,8 +54,7 @@ func (l *Log) finish() error {
 		if l.unproved() {
 			// Not with the last of the reserve: nothing is lost without this batch, and
 			// the next Open may need that.
-			write := func() error { return l.writeBatch(nil) }
-			if err := l.reserve.again(l, ReserveFirst, write(), write); err != nil {
+			if err := l.reserve.try(l, ReserveFirst, func(Reserve) error { return l.writeBatch(nil) }); err != nil {
 				return err
 			}
 		}

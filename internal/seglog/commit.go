@@ -144,17 +144,14 @@ func (l *Log) commitAll(items []*pending) {
 	if len(items) == 0 {
 		return
 	}
-	err := l.writeBatch(items)
-	// Whoever may not use a step of the reserve does not open it for others either.
-	for _, step := range []struct {
-		may Reserve
-		b   *ballast
-	}{{ReserveFirst, &l.reserve.first}, {ReserveAll, &l.reserve.last}} {
-		if isNoSpace(err) && highest(items) >= step.may && step.b.release(l) {
-			items = l.refuse(items, step.may, err)
-			err = l.writeBatch(items)
+	var err error
+	_ = l.reserve.try(l, highest(items), func(given Reserve) error {
+		if given > ReserveNone {
+			items = l.refuse(items, given, err)
 		}
-	}
+		err = l.writeBatch(items)
+		return err
+	})
 	if err != nil {
 		l.stats.failed.Add(1)
 		answerAll(items, spaceError(err))
@@ -169,8 +166,8 @@ func answerAll(items []*pending, err error) {
 
 func byReserve(a, b *pending) int { return cmp.Compare(a.req.Reserve, b.req.Reserve) }
 
-// lowest and highest are what the items may use of the reserve; ReserveAll and
-// ReserveNone of no items.
+// lowest and highest are what the items may use of the reserve; the lowest of none is
+// ReserveAll.
 func lowest(items []*pending) Reserve {
 	if len(items) == 0 {
 		return ReserveAll
@@ -178,12 +175,7 @@ func lowest(items []*pending) Reserve {
 	return slices.MinFunc(items, byReserve).req.Reserve
 }
 
-func highest(items []*pending) Reserve {
-	if len(items) == 0 {
-		return ReserveNone
-	}
-	return slices.MaxFunc(items, byReserve).req.Reserve
-}
+func highest(items []*pending) Reserve { return slices.MaxFunc(items, byReserve).req.Reserve }
 
 func sizeOf(items []*pending) (n int64) {
 	for _, p := range items {

@@ -207,8 +207,8 @@ func (s *Spill) write(w spillWrite) (err error) {
 	if !s.l.reserve.roomFor(s.l, int64(len(data))) {
 		return ErrNoSpace // what is left is for deletes
 	}
-	buffered, err := s.l.writeOut(seg, data, w.at)
-	err = s.l.reserve.again(s.l, s.may(), err, func() (err error) {
+	var buffered bool
+	err = s.l.reserve.try(s.l, s.may(), func(Reserve) (err error) {
 		buffered, err = s.l.writeOut(seg, data, w.at)
 		return err
 	})
@@ -258,11 +258,10 @@ func (s *Spill) next(size int64) error {
 	}
 	if s.seg == nil {
 		var seg *segment
-		take := func() (err error) {
+		if err := l.reserve.try(l, s.may(), func(Reserve) (err error) {
 			seg, err = l.takeSegment(s.stream, size)
 			return err
-		}
-		if err := l.reserve.again(l, s.may(), take(), take); err != nil {
+		}); err != nil {
 			return err
 		}
 		l.mu.Lock()

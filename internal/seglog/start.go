@@ -113,7 +113,7 @@ func (l *Log) removeUnlisted(rec *recovered) error {
 // withReserve does a step of Start, again with the room of the reserve when there is
 // none: a store on a full disk must open, or nothing can be deleted.
 func (l *Log) withReserve(step func() error) error {
-	return l.reserve.again(l, ReserveAll, step(), step)
+	return l.reserve.try(l, ReserveAll, func(Reserve) error { return step() })
 }
 
 // lastIn returns the bytes of the last accepted batch, if it stands in s and is
