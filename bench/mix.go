@@ -212,6 +212,34 @@ func (m *mix) full(ctx context.Context, s *store, c *engine.Canister, mem *engin
 	return res.ID, err
 }
 
+// written counts what a store writes for takes.
+type written struct {
+	r            *run
+	s            *store
+	before, ours int64
+	counted      bool
+}
+
+// countWritten begins with a store that was opened anew and is at rest: what came
+// before is in nobody's bytes.
+func (r *run) countWritten(ctx context.Context, s *store) (*written, error) {
+	if err := errors.Join(s.reopen(), s.rest(ctx)); err != nil {
+		return nil, err
+	}
+	before, _, counted := ioCounters()
+	return &written{r: r, s: s, before: before, ours: r.disk.Written, counted: counted}, nil
+}
+
+// add gives n takes their share, once the store is opened anew: without what the limits
+// have written meanwhile, and gc, before that and since.
+func (w *written) add(ctx context.Context, id string, byGC, compressed, n int64) error {
+	io, err := w.s.writtenAtRest(ctx)
+	if err == nil && w.r.addWritten(w.counted, io-w.before, id) {
+		w.r.rec.add(id, mb((io-w.before-(w.r.disk.Written-w.ours)-byGC)/n), mb(compressed/n))
+	}
+	return err
+}
+
 // addWritten tells whether the system counts what is written; not all file
 // systems do.
 func (r *run) addWritten(counted bool, bytes int64, id string) bool {
@@ -333,15 +361,14 @@ func (m *mix) incremental(ctx context.Context, s *store, first engine.SnapshotID
 		return err
 	}
 	s.o.CleanBelow = noCleaning // for as long as the store is there
-	if err := errors.Join(s.reopen(), s.rest(ctx)); err != nil {
+	count, err := m.countWritten(ctx, s)
+	if err != nil {
 		return err
 	}
 	if c, mem, err = s.again(1, engine.WasmMemory); err != nil {
 		return err
 	}
 	stats := s.e.Stats()
-	before, _, counted := ioCounters()
-	ours := m.disk.Written
 	var takes, bounds []float64
 	var cpu, after time.Duration
 	compressed := int64(0)
@@ -360,14 +387,10 @@ func (m *mix) incremental(ctx context.Context, s *store, first engine.SnapshotID
 		return err
 	}
 	after += cpuTime() - began // the index is written now
-	io, err := s.writtenAtRest(ctx)
-	if err != nil {
-		return err
-	}
 	n := int64(m.s.takes)
 	byGC := end.GC.BytesWritten - stats.GC.BytesWritten
-	if m.addWritten(counted, io-before, "take.written") {
-		m.rec.add("take.written", mb((io-before-(m.disk.Written-ours)-byGC)/n), mb(compressed/n))
+	if err := count.add(ctx, "take.written", byGC, compressed, n); err != nil {
+		return err
 	}
 	m.rec.add("take.log", mb((int64(end.BytesWritten-stats.BytesWritten)-byGC)/n), mb(compressed/n))
 	m.rec.add("take.p50", quantile(takes, 0.5), quantile(bounds, 0.5))

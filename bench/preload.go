@@ -55,16 +55,14 @@ func (r *run) preload(ctx context.Context) (err error) {
 			return err
 		}
 	}
-	// What came before is written out, so that it is in nobody's bytes.
-	if err := errors.Join(s.reopen(), s.rest(ctx)); err != nil {
+	count, err := r.countWritten(ctx, s)
+	if err != nil {
 		return err
 	}
 	if c, mem, err = s.again(1, engine.WasmMemory); err != nil {
 		return err
 	}
 	stats := s.e.Stats()
-	before, _, counted := ioCounters()
-	ours := r.disk.Written
 	compressed, n := int64(0), int64(0)
 	for repeat := range r.o.Repeats {
 		r.step("%s, repeat %d of %d", Preload, repeat+1, r.o.Repeats)
@@ -84,12 +82,8 @@ func (r *run) preload(ctx context.Context) (err error) {
 	if err := s.reopen(); err != nil {
 		return err
 	}
-	io, err := s.writtenAtRest(ctx)
-	if err != nil {
+	if err := count.add(ctx, "preload.written", byGC, compressed, n); err != nil {
 		return err
-	}
-	if r.addWritten(counted, io-before, "preload.written") {
-		r.rec.add("preload.written", mb((io-before-(r.disk.Written-ours)-byGC)/n), mb(compressed/n))
 	}
 	return r.misses(ctx, s)
 }

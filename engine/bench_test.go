@@ -1,6 +1,7 @@
 package engine_test
 
 import (
+	"cmp"
 	"context"
 	"fmt"
 	"os"
@@ -361,7 +362,7 @@ func fdatasync(b *testing.B, dir string) time.Duration {
 	return median(times)
 }
 
-func median(d []time.Duration) time.Duration {
+func median[T cmp.Ordered](d []T) T {
 	d = slices.Sorted(slices.Values(d))
 	return d[len(d)/2]
 }
