@@ -176,3 +176,7 @@ func (noFrames) ReadFrame(seglog.Loc, []byte) (seglog.Kind, []byte, error) {
 }
 
 func (noFrames) ReadPart(seglog.Loc, int, []byte) error { return errors.New("nothing is read here") }
+
+func (noFrames) ReadOn(seglog.Loc, []byte, int) (seglog.Kind, []byte, seglog.Behind, error) {
+	return 0, nil, seglog.Behind{}, errors.New("nothing is read here")
+}

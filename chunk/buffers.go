@@ -9,6 +9,9 @@ import (
 // nodes.
 const frameBuffer = 64 + groupHeader + GroupPages*idSize + maxCompressed
 
+// rowBuffer holds as well how the next group begins, with what lies between.
+const rowBuffer = frameBuffer + 2*64 + headSize
+
 // A bufferPool lends buffers of one size and counts them, so that a test can
 // bound what is in use. A buffer has one owner at a time.
 type bufferPool struct {

@@ -18,26 +18,22 @@ func (s *Store) NewEarlier(mem []byte) *Earlier {
 
 func anyPage(int) bool { return true }
 
-// Add says that page i of the memory has an ID. The first that has it stays.
-func (e *Earlier) Add(id ID, i int) {
+// Meet notes that page i of the memory is to have an ID, and gives a page in front of
+// page from, where all was read or soon is, that may have it. It is nil where none is
+// known.
+func (e *Earlier) Meet(id *ID, i, from int) *[PageSize]byte {
 	if id.IsZero() || uint64(i) >= 1<<32-1 {
-		return
+		return nil
 	}
 	e.at.reserve()
-	print := e.at.of(&id)
-	if s := e.at.slot(print, anyPage); *s == 0 {
+	print := e.at.of(id)
+	s := e.at.slot(print, anyPage)
+	if *s == 0 {
 		e.at.put(s, print, i)
-	}
-}
-
-// Find gives a page that may have an ID, nil where there is none.
-func (e *Earlier) Find(id ID) *[PageSize]byte {
-	if e.at.n == 0 || id.IsZero() {
 		return nil
 	}
-	s := *e.at.slot(e.at.of(&id), anyPage)
-	if s == 0 {
-		return nil
+	if first := number(*s); first < from {
+		return (*[PageSize]byte)(e.mem[first*PageSize:])
 	}
-	return (*[PageSize]byte)(e.mem[number(s)*PageSize:])
+	return nil
 }

@@ -191,6 +191,22 @@ func (l *fakeLog) ReadFrame(loc seglog.Loc, buf []byte) (seglog.Kind, []byte, er
 	return f.Kind, append(buf[:0], f.Payload...), err
 }
 
+// ReadOn sees the frame behind only where buf has room, as the log does.
+func (l *fakeLog) ReadOn(loc seglog.Loc, buf []byte, peek int) (seglog.Kind, []byte, seglog.Behind, error) {
+	kind, payload, err := l.ReadFrame(loc, buf)
+	var next seglog.Behind
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	at := loc.Offset + (loc.Length+63)&^63
+	for behind, f := range l.frames {
+		if behind.Segment == loc.Segment && behind.Offset == at && cap(buf) >= len(payload)+128+peek {
+			head := append([]byte(nil), f.Payload[:min(peek, len(f.Payload))]...)
+			next = seglog.Behind{Loc: behind, Kind: f.Kind, Head: head}
+		}
+	}
+	return kind, payload, next, err
+}
+
 func (l *fakeLog) ReadPart(loc seglog.Loc, off int, buf []byte) error {
 	f, err := l.frame(loc)
 	if err == nil && copy(buf, f.Payload[min(off, len(f.Payload)):]) < len(buf) {

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/snapstore/snapstore/internal/failpoint"
 	"github.com/snapstore/snapstore/internal/index"
@@ -71,10 +72,7 @@ func (s *Store) readFrame(loc seglog.Loc, want seglog.Kind, buf []byte) ([]byte,
 	if err != nil {
 		return nil, err
 	}
-	if kind != want {
-		return nil, damaged("%w: %v where %v is expected", errKind, kind, want)
-	}
-	return payload, nil
+	return payload, checkKind(kind, want)
 }
 
 // readGroup reads and parses a group; buf as in readFrame.
@@ -83,6 +81,60 @@ func (s *Store) readGroup(loc seglog.Loc, buf []byte) (group, error) {
 	if err != nil {
 		return group{}, err
 	}
+	return s.parseGroup(payload)
+}
+
+// readRow is readGroup for who verifies all pages that it takes from the group, by
+// their IDs. It tells as well what group stands behind, in next, if it saw one.
+func (s *Store) readRow(loc seglog.Loc, buf []byte, next *behind) (group, error) {
+	s.stats.frames.Add(1)
+	kind, payload, seen, err := s.log.ReadOn(loc, buf, headSize)
+	if err == nil {
+		err = checkKind(kind, seglog.KindGroup)
+	}
+	if err != nil {
+		return group{}, err
+	}
+	next.see(seen, s.domain)
+	return s.parseGroup(payload)
+}
+
+// behind is a group that stands behind another, and which pages it says it has:
+// nothing of it is verified.
+type behind struct {
+	loc seglog.Loc
+	ids [GroupPages]ID
+	n   int
+}
+
+// see takes down what was seen, if it is a group of the domain.
+func (b *behind) see(seen seglog.Behind, d Domain) {
+	b.n = 0
+	if seen.Kind != seglog.KindGroup {
+		return
+	}
+	g, err := readHead(seen.Head, seen.Loc.PayloadSize())
+	if err != nil || g.domain != d {
+		return
+	}
+	for b.n < g.n {
+		b.ids[b.n] = g.id(b.n)
+		b.n++
+	}
+	b.loc = seen.Loc
+}
+
+func (b *behind) has(id *ID) bool { return slices.Contains(b.ids[:b.n], *id) }
+
+func checkKind(kind, want seglog.Kind) error {
+	if kind != want {
+		return damaged("%w: %v where %v is expected", errKind, kind, want)
+	}
+	return nil
+}
+
+// parseGroup parses a group of this domain.
+func (s *Store) parseGroup(payload []byte) (group, error) {
 	g, err := parseGroup(payload)
 	if err != nil {
 		return group{}, damage{err}

@@ -9,7 +9,6 @@ import (
 	"sync/atomic"
 
 	"github.com/snapstore/snapstore/internal/failpoint"
-	"github.com/snapstore/snapstore/internal/index"
 	"github.com/snapstore/snapstore/internal/seglog"
 )
 
@@ -101,8 +100,8 @@ type plan struct {
 	state []atomic.Uint32
 
 	mu    sync.Mutex
-	taken map[groupAt]struct{} // groups that a worker reads or has read
-	ahead map[uint64]int64     // by segment: up to where it was asked for
+	taken map[seglog.Loc]struct{}    // groups that a worker reads or has read
+	ahead map[seglog.SegmentID]int64 // up to where it was asked for
 
 	span   atomic.Int64 // the next to be worked on
 	broken atomic.Bool  // an error that is not about one page: stop early
@@ -114,15 +113,10 @@ const (
 	filled
 )
 
-type groupAt struct {
-	segment uint64
-	offset  uint32
-}
-
 func (s *Store) newPlan(refs []PageRef, o planOptions) *plan {
 	p, _ := s.plans.Get().(*plan)
 	if p == nil {
-		p = &plan{heads: heads{seed: s.seed}, taken: map[groupAt]struct{}{}, ahead: map[uint64]int64{}}
+		p = &plan{heads: heads{seed: s.seed}, taken: map[seglog.Loc]struct{}{}, ahead: map[seglog.SegmentID]int64{}}
 	}
 	p.s, p.planOptions, p.refs = s, o, refs
 	p.heads.reset(len(refs))
@@ -197,13 +191,19 @@ func (p *plan) run(ctx context.Context) error {
 	return first
 }
 
+// A worker reads the groups of a plan.
+type worker struct {
+	*plan
+	payload, raw []byte
+	full         int    // groups in a row of which most was wanted
+	behind       behind // the one that was last read as a whole
+}
+
 // work takes spans until none is left.
 func (p *plan) work(ctx context.Context) {
-	payload := p.s.frames.get()
-	defer p.s.frames.put(payload)
-	raw := p.s.raws.get()
-	defer p.s.raws.put(raw)
-	full := 0 // groups in a row of which most was wanted
+	w := worker{plan: p, payload: p.s.frames.get(), raw: p.s.raws.get()}
+	defer p.s.frames.put(w.payload)
+	defer p.s.raws.put(w.raw)
 	for {
 		start := int(p.span.Add(1)-1) * restoreSpan
 		if start >= len(p.refs) {
@@ -222,21 +222,37 @@ func (p *plan) work(ctx context.Context) {
 			if ctx.Err() != nil || p.broken.Load() {
 				return
 			}
-			failpoint.At(failpoint.Locate, "")
-			at, err := p.s.locate(id)
-			failpoint.At(failpoint.Located, "")
-			if err == nil && p.claim(at) {
-				var most bool
-				most, err = p.fill(at, payload, raw, !p.whole && full < fullRow)
-				if full++; !most {
-					full = 0
-				}
-			}
-			if err != nil && !isDamage(err) && !errors.Is(err, ErrNotStored) {
+			if err := w.page(&id); err != nil && !isDamage(err) && !errors.Is(err, ErrNotStored) && !errors.Is(err, seglog.ErrSegmentGone) {
 				p.broken.Store(true)
 			}
 		}
 	}
+}
+
+// page reads the group that a page is in, unless another worker does. Where it stands
+// behind the one before, as what was taken together does, the index is not asked: no
+// place but the page's own content says that it is the right one.
+func (w *worker) page(id *ID) error {
+	var loc seglog.Loc
+	if w.behind.has(id) {
+		loc = w.behind.loc
+	} else {
+		failpoint.At(failpoint.Locate, "")
+		at, err := w.s.locate(*id)
+		failpoint.At(failpoint.Located, "")
+		if err != nil {
+			return err
+		}
+		loc = frameLoc(at)
+	}
+	if !w.claim(loc) {
+		return nil
+	}
+	most, err := w.fill(loc)
+	if w.full++; !most {
+		w.full = 0
+	}
+	return err
 }
 
 // again serves those of a span that the caller has already.
@@ -275,14 +291,13 @@ func (p *plan) again(start, end int) {
 }
 
 // claim says whether the caller is the one to read the group.
-func (p *plan) claim(at index.Location) bool {
-	k := groupAt{at.Segment, at.Offset}
+func (p *plan) claim(loc seglog.Loc) bool {
 	p.mu.Lock()
 	defer p.mu.Unlock()
-	if _, ok := p.taken[k]; ok {
+	if _, ok := p.taken[loc]; ok {
 		return false
 	}
-	p.taken[k] = struct{}{}
+	p.taken[loc] = struct{}{}
 	return true
 }
 
@@ -290,51 +305,57 @@ func (p *plan) claim(at index.Location) bool {
 // looking whether less is wanted of the next: it restores an image.
 const fullRow = 4
 
-// fill reads a group and serves whatever of the window is in it. With sparse it
-// looks first whether it need read all of it; most says that half of it was wanted.
-func (p *plan) fill(at index.Location, payload, raw []byte, sparse bool) (most bool, err error) {
+// fill reads a group and serves whatever of the window is in it; most says that half
+// of it was wanted. At the start of a row it looks first whether it need read all of
+// it.
+func (w *worker) fill(loc seglog.Loc) (most bool, err error) {
 	var heads [GroupPages]int32
 	serve := func(slot int, page []byte) {
 		j := heads[slot]
-		copy(p.refs[j].Dst, page)
-		p.spread(j)
+		copy(w.refs[j].Dst, page)
+		w.spread(j)
 	}
-	loc := frameLoc(at)
+	sparse := !w.whole && w.full < fullRow
 	if sparse {
-		if g, err := p.s.readGroupHead(loc, payload); err == nil {
-			need := p.take(g, &heads)
+		if g, err := w.s.readGroupHead(loc, w.payload); err == nil {
+			need := w.take(g, &heads)
 			left := need
 			if g.sparse(need) {
-				left &^= p.s.readParts(loc, g, need, p.keep, payload[headSize:], raw, serve)
+				left &^= w.s.readParts(loc, g, need, w.keep, w.payload[headSize:], w.raw, serve)
 			}
 			if need != 0 && left == 0 {
 				return false, nil
 			}
 			for slot := range g.n {
 				if left&(1<<slot) != 0 {
-					p.state[heads[slot]].Store(wanted)
+					w.state[heads[slot]].Store(wanted)
 				}
 			}
 		}
 	}
-	if !sparse && len(p.refs) > cachedRead { // who wants few pages wants nothing behind them
-		p.prefetch(at)
+	if !sparse && len(w.refs) > cachedRead { // who wants few pages wants nothing behind them
+		w.prefetch(loc)
 	}
-	g, err := p.s.readGroup(loc, payload)
+	var g group
+	if w.whole {
+		g, err = w.s.readGroup(loc, w.payload)
+	} else {
+		g, err = w.s.readRow(loc, w.payload, &w.behind)
+	}
 	if err != nil {
 		return false, err
 	}
-	need := p.take(g, &heads)
+	need := w.take(g, &heads)
 	most = 2*bits.OnesCount32(need) >= g.n
 	if need == 0 {
 		return most, nil
 	}
-	if p.keep {
-		_, err = p.s.keepParts(g, need, serve)
+	if w.keep {
+		_, err = w.s.keepParts(g, need, serve)
 		return most, err
 	}
-	pages := raw[:g.raw():g.raw()]
-	verified, err := p.s.decodeFor(g, pages, need)
+	pages := w.raw[:g.raw():g.raw()]
+	verified, err := w.s.decodeFor(g, pages, need)
 	if err != nil {
 		return most, err
 	}
@@ -348,20 +369,20 @@ func (p *plan) fill(at index.Location, payload, raw []byte, sparse bool) (most b
 const aheadOf = 4 << 20
 
 // prefetch asks for what lies behind a group, where the log has that.
-func (p *plan) prefetch(at index.Location) {
+func (p *plan) prefetch(loc seglog.Loc) {
 	log, ok := p.s.log.(interface{ Prefetch(seglog.Loc, int64) })
 	if !ok {
 		return
 	}
 	p.mu.Lock()
-	from := max(p.ahead[at.Segment], int64(at.Offset))
-	want := int64(at.Offset)+aheadOf/2 > from
+	from := max(p.ahead[loc.Segment], int64(loc.Offset))
+	want := int64(loc.Offset)+aheadOf/2 > from
 	if want {
-		p.ahead[at.Segment] = from + aheadOf
+		p.ahead[loc.Segment] = from + aheadOf
 	}
 	p.mu.Unlock()
 	if want {
-		log.Prefetch(seglog.Loc{Segment: seglog.SegmentID(at.Segment), Offset: uint32(from)}, aheadOf)
+		log.Prefetch(seglog.Loc{Segment: loc.Segment, Offset: uint32(from)}, aheadOf)
 	}
 }
 

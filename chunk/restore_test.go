@@ -7,6 +7,7 @@ import (
 	"slices"
 	"testing"
 
+	"github.com/snapstore/snapstore/internal/index"
 	"github.com/snapstore/snapstore/internal/seglog"
 )
 
@@ -290,5 +291,56 @@ func TestSparseBehindFullGroups(t *testing.T) {
 	check()
 	if n := len(k.l.reads); n > full+fullRow {
 		t.Errorf("%d whole frames are read for %d groups of which all is wanted", n, full)
+	}
+}
+
+// Groups that stand one behind the other are read without a question to the index for
+// each, and what only seems to stand there is asked for.
+func TestRows(t *testing.T) {
+	const groups = 60
+	for name, hurt := range map[string]func(k *kit, l seglog.Loc){
+		"whole":   nil,
+		"damaged": func(k *kit, l seglog.Loc) { k.l.change(l, func(b []byte) { b[len(b)-20] ^= 1 }) },
+		"gone": func(k *kit, l seglog.Loc) {
+			k.l.before = func(loc seglog.Loc) error {
+				if loc == l {
+					return seglog.ErrSegmentGone
+				}
+				return nil
+			}
+		},
+	} {
+		k := newKit(t, func(o *StoreOptions) { o.PageCacheBytes, o.Workers = -1, 1 })
+		ids := k.put(0, groups*GroupPages)
+		if hurt != nil {
+			// The index knows another place of a group in the middle.
+			in := ids[groups/2*GroupPages:][:GroupPages]
+			old := k.where(in[0])
+			moved := k.l.write(99, seglog.KindGroup, k.l.frames[old].Payload)
+			for slot, id := range in {
+				e := k.x.at[index.ID(id)]
+				e.Location = slotLocation(moved, slot, GroupPages)
+				k.x.at[index.ID(id)] = e
+			}
+			hurt(k, old)
+		}
+		asked := k.x.gets
+		refs, check := k.refs(ids)
+		if err := k.s.Pages(context.Background(), refs); err != nil {
+			t.Fatalf("%s: %v", name, err)
+		}
+		check()
+		// The first of a row are found one by one, and each of a group whose read failed.
+		bound := 2*(fullRow+1) + 1
+		if hurt != nil {
+			bound += GroupPages
+		}
+		if n := k.x.gets - asked; n > bound {
+			t.Errorf("%s: the index was asked %d times for %d groups", name, n, groups)
+		}
+		if lost := k.lost(); len(lost) != 0 {
+			t.Errorf("%s: lost %v", name, lost)
+		}
+		k.idle()
 	}
 }

@@ -106,6 +106,13 @@ func (l *hurtLog) ReadFrame(loc seglog.Loc, buf []byte) (seglog.Kind, []byte, er
 	return l.fakeLog.ReadFrame(loc, buf)
 }
 
+func (l *hurtLog) ReadOn(loc seglog.Loc, buf []byte, peek int) (seglog.Kind, []byte, seglog.Behind, error) {
+	if _, _, err := l.ReadFrame(loc, buf); err != nil {
+		return 0, nil, seglog.Behind{}, err
+	}
+	return l.fakeLog.ReadOn(loc, buf, peek)
+}
+
 func (l *hurtLog) ReadPart(loc seglog.Loc, off int, buf []byte) error {
 	if loc == l.at {
 		if err := l.part(off, off+len(buf)); err != nil {

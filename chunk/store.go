@@ -25,6 +25,7 @@ type Lookup interface {
 type Frames interface {
 	ReadFrame(seglog.Loc, []byte) (seglog.Kind, []byte, error)
 	ReadPart(loc seglog.Loc, off int, buf []byte) error
+	ReadOn(loc seglog.Loc, buf []byte, peek int) (seglog.Kind, []byte, seglog.Behind, error)
 }
 
 // StoreOptions say what a Store reads from. Zero sizes are defaults, negative
@@ -123,7 +124,7 @@ func NewStore(o StoreOptions) (*Store, error) {
 	}
 	s := &shared{
 		index: o.Index, log: o.Log, nodeID: o.NodeID, alive: o.Alive, onLost: o.OnLost, workers: o.Workers,
-		frames: bufferPool{size: frameBuffer}, raws: bufferPool{size: maxRaw},
+		frames: bufferPool{size: rowBuffer}, raws: bufferPool{size: maxRaw},
 		pages: newPageCache(size(o.PageCacheBytes)), nodes: newNodeCache(size(o.NodeCacheBytes)),
 	}
 	if s.workers <= 0 {

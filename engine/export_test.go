@@ -97,3 +97,8 @@ func (e *Engine) Applied() bool {
 	last, _ := e.log.Last()
 	return e.applier.Applied() >= last && e.counter.Waiting() == 0
 }
+
+// ReadAtIn is ReadAt in windows of so many pages.
+func (r *SectionReader) ReadAtIn(window int, p []byte, off int64) (int, error) {
+	return r.readAt(p, off, window)
+}

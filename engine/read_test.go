@@ -23,7 +23,7 @@ func TestReadAtInWindows(t *testing.T) {
 	e, _ := memStore(t, engine.Options{})
 	c := must(e.CreateCanister(bg, canisterID(t, 1)))
 	mem := must(c.Memory(engine.WasmMemory))
-	const pages, half = 20000, 10000 // a window has 8192
+	const pages, half, window = 20000, 10000, 8192
 	img := make([]byte, pages*engine.PageSize)
 	(&mix{seed: 6}).image(img[:half*engine.PageSize])
 	r := rand.New(rand.NewPCG(6, 6))
@@ -41,7 +41,7 @@ func TestReadAtInWindows(t *testing.T) {
 	got := bytes.Repeat([]byte{0xee}, len(img))
 	read := func(off int) uint64 {
 		before := e.Lookups()
-		if n, err := sec.ReadAt(got[off:], int64(off)); err != nil || n != len(img)-off {
+		if n, err := sec.ReadAtIn(window, got[off:], int64(off)); err != nil || n != len(img)-off {
 			t.Fatalf("from %d on: %d, %v", off, n, err)
 		}
 		if !bytes.Equal(got, img) {
@@ -51,11 +51,11 @@ func TestReadAtInWindows(t *testing.T) {
 	}
 	all := read(0)
 	clear(got)
-	if n, err := sec.ReadAt(got[:half*engine.PageSize], 0); err != nil || n != half*engine.PageSize {
+	if n, err := sec.ReadAtIn(window, got[:half*engine.PageSize], 0); err != nil || n != half*engine.PageSize {
 		t.Fatal(n, err)
 	}
 	before := e.Lookups()
-	if n, err := sec.ReadAt(got[:half*engine.PageSize], 0); err != nil || n != half*engine.PageSize {
+	if n, err := sec.ReadAtIn(window, got[:half*engine.PageSize], 0); err != nil || n != half*engine.PageSize {
 		t.Fatal(n, err)
 	}
 	// Workers that meet in one group may look up more than one of its pages.
@@ -100,7 +100,7 @@ func TestReadAtInWindowsEndsEarly(t *testing.T) {
 			time.Sleep(wait)
 			snap.Close()
 		}()
-		n, err := sec.ReadAt(got, 0)
+		n, err := sec.ReadAtIn(window, got, 0)
 		if err == nil && n == len(got) {
 			continue // it was faster
 		}
@@ -124,13 +124,13 @@ func TestReadAtInWindowsEndsEarly(t *testing.T) {
 	}
 	snap, sec := open()
 	defer snap.Close()
-	n, err := sec.ReadAt(got, 0)
+	n, err := sec.ReadAtIn(window, got, 0)
 	var ce *engine.CorruptionError
 	if !errors.As(err, &ce) || ce.Page != 9000 || n != window*engine.PageSize || !bytes.Equal(got[:n], img[:n]) {
 		t.Errorf("over damage: %d, %v", n, err)
 	}
 	const from = 10000
-	n, err = sec.ReadAt(got[from*engine.PageSize:], from*engine.PageSize)
+	n, err = sec.ReadAtIn(window, got[from*engine.PageSize:], from*engine.PageSize)
 	if !errors.As(err, &ce) || ce.Page != 17000 || n != 0 {
 		t.Errorf("from %d on: %d, %v", from, n, err)
 	}

@@ -23,6 +23,10 @@ func (noFrames) ReadFrame(seglog.Loc, []byte) (seglog.Kind, []byte, error) {
 
 func (noFrames) ReadPart(seglog.Loc, int, []byte) error { return errors.New("no frames here") }
 
+func (noFrames) ReadOn(seglog.Loc, []byte, int) (seglog.Kind, []byte, seglog.Behind, error) {
+	return 0, nil, seglog.Behind{}, errors.New("no frames here")
+}
+
 // newTestCounter counts into an index that is empty.
 func newTestCounter(t *testing.T) (*index.Index, *chunk.Store, *Counter) {
 	t.Helper()

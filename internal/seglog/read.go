@@ -40,7 +40,7 @@ func (l *Log) ReadPart(loc Loc, off int, buf []byte) error {
 	if isTransient(err) {
 		return fmt.Errorf("seglog: %s: %w", loc, err)
 	} else if err != nil {
-		return &FrameError{Segment: seg.id, File: seg.path, Offset: loc.Offset, Reason: "can not be read", Err: err}
+		return l.frameError(loc, "can not be read", err)
 	}
 	return nil
 }
@@ -67,43 +67,96 @@ func (l *Log) Prefetch(loc Loc, n int64) {
 // PayloadSize is how long the payload of the frame at loc is.
 func (l Loc) PayloadSize() int { return int(l.Length) - headerSize }
 
+// Behind is what ReadOn saw of the frame behind the one it read; without a Head it
+// saw none.
+type Behind struct {
+	Loc  Loc
+	Kind Kind
+	Head []byte // how the payload begins, as it is on disk
+}
+
+// ReadOn is ReadFrame for content that proves itself: the header is verified, the
+// payload is as it is on disk. What was written together is mostly wanted together,
+// so it reads on for the header behind and up to peek bytes of the payload there,
+// where buf has room for more than the frame. Of what can not be read behind it says
+// nothing. Safe for concurrent use.
+func (l *Log) ReadOn(loc Loc, buf []byte, peek int) (Kind, []byte, Behind, error) {
+	hdr, b, err := l.readOn(loc, buf, frameAlign+headerSize+peek)
+	if err != nil {
+		return 0, nil, Behind{}, err
+	}
+	payload := b[headerSize:loc.Length:loc.Length]
+	next := alignUp(int64(loc.Length))
+	if int64(len(b)) <= next+headerSize {
+		return hdr.kind, payload, Behind{}, nil
+	}
+	b = b[next:]
+	behind, err := l.seal.parseAt(b, loc.Segment, int64(loc.Offset)+next, l.now())
+	if err != nil {
+		return hdr.kind, payload, Behind{}, nil
+	}
+	head := b[headerSize:]
+	return hdr.kind, payload, Behind{behind.loc(), behind.kind, head[:min(len(head), int(behind.length), peek)]}, nil
+}
+
 func (l *Log) readFrame(loc Loc, buf []byte) (header, []byte, error) {
+	hdr, b, err := l.readOn(loc, buf, 0)
+	if err != nil {
+		return header{}, nil, err
+	}
+	payload := b[headerSize:]
+	if checksum(payload) != hdr.sum {
+		return header{}, nil, l.frameError(loc, errBadPayload.Error(), nil)
+	}
+	return hdr, payload, nil
+}
+
+// readOn reads a frame whose header verifies, and up to more bytes of what lies
+// behind it.
+func (l *Log) readOn(loc Loc, buf []byte, more int) (header, []byte, error) {
 	seg, err := l.acquire(loc.Segment)
 	if err != nil {
 		return header{}, nil, fmt.Errorf("seglog: %s: %w", loc, err)
 	}
 	defer l.release(seg)
-	fail := func(reason string, err error) (header, []byte, error) {
-		return header{}, nil, &FrameError{Segment: seg.id, File: seg.path, Offset: loc.Offset, Reason: reason, Err: err}
-	}
-	if loc.Offset%frameAlign != 0 || loc.Length < headerSize || loc.Length > headerSize+MaxPayload ||
-		int64(loc.Offset)+int64(loc.Length) > seg.written.Load() {
-		return fail(fmt.Sprintf("no frame of %d bytes can be here", loc.Length), nil)
+	left := seg.written.Load() - int64(loc.Offset) - int64(loc.Length)
+	if loc.Offset%frameAlign != 0 || loc.Length < headerSize || loc.Length > headerSize+MaxPayload || left < 0 {
+		return header{}, nil, l.frameError(loc, fmt.Sprintf("no frame of %d bytes can be here", loc.Length), nil)
 	}
 	if cap(buf) < int(loc.Length) {
 		buf = make([]byte, loc.Length)
 	}
-	buf = buf[:loc.Length]
-	if err := l.readAt(seg, buf, int64(loc.Offset)); isTransient(err) {
+	n := int(loc.Length)
+	buf = buf[:n+int(min(int64(more), int64(cap(buf)-n), left))]
+	err = l.readAt(seg, buf, int64(loc.Offset))
+	if err != nil && len(buf) > n && !isTransient(err) { // it may be what lies behind
+		buf = buf[:n]
+		err = l.readAt(seg, buf, int64(loc.Offset))
+	}
+	if isTransient(err) {
 		return header{}, nil, fmt.Errorf("seglog: %s: %w", loc, err)
 	} else if err != nil {
-		return fail("can not be read", err)
+		return header{}, nil, l.frameError(loc, "can not be read", err)
 	}
-	l.mu.RLock()
-	now := l.epoch
-	l.mu.RUnlock()
-	hdr, err := l.seal.parseAt(buf, seg.id, int64(loc.Offset), now)
+	hdr, err := l.seal.parseAt(buf[:n], seg.id, int64(loc.Offset), l.now())
 	if err != nil {
-		return fail(err.Error(), nil)
+		return header{}, nil, l.frameError(loc, err.Error(), nil)
 	}
-	payload := buf[headerSize:]
-	if int(hdr.length) != len(payload) {
-		return fail(fmt.Sprintf("a payload of %d bytes where %d were expected", hdr.length, len(payload)), nil)
+	if hdr.loc().Length != loc.Length {
+		return header{}, nil, l.frameError(loc, fmt.Sprintf("a payload of %d bytes where %d were expected", hdr.length, loc.PayloadSize()), nil)
 	}
-	if checksum(payload) != hdr.sum {
-		return fail(errBadPayload.Error(), nil)
-	}
-	return hdr, payload, nil
+	return hdr, buf, nil
+}
+
+// now is the epoch of this opening; nothing has one that is yet to come.
+func (l *Log) now() Epoch {
+	l.mu.RLock()
+	defer l.mu.RUnlock()
+	return l.epoch
+}
+
+func (l *Log) frameError(loc Loc, reason string, err error) error {
+	return &FrameError{Segment: loc.Segment, File: l.segmentPath(loc.Segment), Offset: loc.Offset, Reason: reason, Err: err}
 }
 
 func (l *Log) readAt(seg *segment, p []byte, off int64) error {
@@ -156,9 +209,7 @@ func (l *Log) ReadRecord(loc Loc) (key []byte, recordSeq uint64, payload []byte,
 		r, err = decodeRecord(p)
 	}
 	if err != nil {
-		return nil, 0, nil, &FrameError{
-			Segment: loc.Segment, File: l.segmentPath(loc.Segment), Offset: loc.Offset, Reason: err.Error(),
-		}
+		return nil, 0, nil, l.frameError(loc, err.Error(), nil)
 	}
 	return r.key, r.recordSeq, r.payload, nil
 }
