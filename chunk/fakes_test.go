@@ -377,10 +377,10 @@ func (k *kit) put(first uint64, n int) []ID {
 // idle checks that every pooled buffer came back.
 func (k *kit) idle() {
 	k.t.Helper()
-	if n := k.s.raws.out.Load(); n != 0 {
+	if n := k.s.raws.Out(); n != 0 {
 		k.t.Errorf("%d page buffers are still lent", n)
 	}
-	if n := k.s.frames.out.Load(); n != 0 {
+	if n := k.s.frames.Out(); n != 0 {
 		k.t.Errorf("%d frame buffers are still lent", n)
 	}
 }

@@ -168,7 +168,7 @@ func (in *ingest) add(i uint64, page []byte) {
 		return
 	}
 	if wi.n%GroupPages == 0 {
-		wi.slabs = append(wi.slabs, in.w.s.raws.get())
+		wi.slabs = append(wi.slabs, in.w.s.raws.Get())
 	}
 	copy(wi.slabs[wi.n/GroupPages][wi.n%GroupPages*PageSize:], page)
 	wi.at = append(wi.at, int32(wi.n))
@@ -320,7 +320,7 @@ func (in *ingest) addNew(id ID, wi *window, i int) error {
 		g.held = append(g.held, wi.held[i])
 	} else {
 		if g.raw == nil {
-			g.raw = in.w.s.raws.get()
+			g.raw = in.w.s.raws.Get()
 		}
 		copy(g.raw[len(g.ids)*PageSize:], wi.copyOf(i))
 	}
@@ -353,7 +353,7 @@ func (in *ingest) window() *window {
 // free ends the use of a window that nobody hashes any more.
 func (in *ingest) free(wi *window) {
 	for _, b := range wi.slabs {
-		in.w.s.raws.put(b)
+		in.w.s.raws.Put(b)
 	}
 	clear(wi.slabs)
 	clear(wi.held) // of pages that may be gone soon

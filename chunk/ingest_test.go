@@ -403,7 +403,7 @@ func TestIngestMemory(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		buffers := k.s.raws.peak.Load()*int64(k.s.raws.size) + k.s.frames.peak.Load()*int64(k.s.frames.size)
+		buffers := k.s.raws.Peak()*int64(k.s.raws.Size) + k.s.frames.Peak()*int64(k.s.frames.Size)
 		// Two windows, 32 groups twice, and what waits until there is a spill: 2 MiB.
 		if most := int64(9 << 20); buffers > most {
 			t.Errorf("%d workers: %d bytes of buffers", workers, buffers)
@@ -593,7 +593,7 @@ func TestHeldIsTheSame(t *testing.T) {
 			}
 		}
 	}
-	if n := k.s.raws.out.Load() + k.s.frames.out.Load(); n != 0 {
+	if n := k.s.raws.Out() + k.s.frames.Out(); n != 0 {
 		t.Fatalf("%d buffers are still out", n)
 	}
 }

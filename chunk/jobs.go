@@ -40,8 +40,8 @@ func (w *Writer) newJob(codec Codec) *job {
 }
 
 func (w *Writer) release(j *job) {
-	w.s.raws.put(j.raw)
-	w.s.frames.put(j.payload)
+	w.s.raws.Put(j.raw)
+	w.s.frames.Put(j.payload)
 	j.raw, j.payload = nil, nil
 }
 
@@ -116,15 +116,15 @@ func (w *Writer) work() {
 // do compresses a group.
 func (w *Writer) do(j *job) {
 	if j.held != nil {
-		j.raw = w.s.raws.get()
+		j.raw = w.s.raws.Get()
 		for i, p := range j.held {
 			copy(j.raw[i*PageSize:], p[:])
 		}
 		j.held = nil
 	}
-	j.payload = w.s.frames.get()
+	j.payload = w.s.frames.Get()
 	j.out, _, j.err = w.s.coder.AppendGroupIn(j.payload[:0], j.domain, j.codec, j.ids, j.raw[:len(j.ids)*PageSize])
-	w.s.raws.put(j.raw)
+	w.s.raws.Put(j.raw)
 	j.raw = nil
 	close(j.done)
 }

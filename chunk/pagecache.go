@@ -3,6 +3,8 @@ package chunk
 import (
 	"sync"
 	"sync/atomic"
+
+	"github.com/snapstore/snapstore/internal/bufpool"
 )
 
 // A cachedGroup is a decoded part of a group. Readers copy from it without a lock while it
@@ -54,7 +56,7 @@ type pageCache struct {
 	used int64
 	// The memory of full groups, and of full parts of them. New memory for every
 	// miss was most of what a miss cost.
-	whole, partial bufferPool
+	whole, partial bufpool.Pool
 }
 
 type cachedPage struct {
@@ -63,7 +65,7 @@ type cachedPage struct {
 }
 
 func newPageCache(limit int64) *pageCache {
-	c := &pageCache{limit: limit, whole: bufferPool{size: maxRaw}, partial: bufferPool{size: partRaw}}
+	c := &pageCache{limit: limit, whole: bufpool.Pool{Size: maxRaw, Keep: 16}, partial: bufpool.Pool{Size: partRaw, Keep: 16}}
 	for i := range c.shards {
 		c.shards[i].at = map[Key]cachedPage{}
 	}
@@ -74,22 +76,22 @@ func newPageCache(limit int64) *pageCache {
 // add, or to giveBack.
 func (c *pageCache) room(size int) []byte {
 	if p := c.pool(size); p != nil {
-		return p.get()
+		return p.Get()
 	}
 	return make([]byte, size)
 }
 
 func (c *pageCache) giveBack(pages []byte) {
 	if p := c.pool(len(pages)); p != nil {
-		p.put(pages)
+		p.Put(pages)
 	}
 }
 
-func (c *pageCache) pool(size int) *bufferPool {
+func (c *pageCache) pool(size int) *bufpool.Pool {
 	switch size {
-	case c.whole.size:
+	case c.whole.Size:
 		return &c.whole
-	case c.partial.size:
+	case c.partial.Size:
 		return &c.partial
 	}
 	return nil

@@ -282,8 +282,8 @@ func (s *Store) Page(id ID, dst []byte) error {
 // readPage reads past the cache.
 func (s *Store) readPage(id ID, dst []byte, o planOptions) error {
 	keep := o.keep && s.pages.limit > 0
-	buf := s.frames.get()
-	defer s.frames.put(buf)
+	buf := s.frames.Get()
+	defer s.frames.Put(buf)
 	looks := 0
 	return s.find(id, false, func(at index.Location) error {
 		loc := frameLoc(at)
@@ -315,8 +315,8 @@ func (s *Store) readPage(id ID, dst []byte, o planOptions) error {
 		if keep {
 			served, err = s.keepParts(g, need, serve)
 		} else {
-			raw := s.raws.get()
-			defer s.raws.put(raw)
+			raw := s.raws.Get()
+			defer s.raws.Put(raw)
 			pages := raw[:g.raw():g.raw()]
 			if served, err = s.decodeFor(g, pages, need); served == need {
 				copy(dst, pages[slot*PageSize:])
@@ -371,8 +371,8 @@ func (s *Store) readNode(id ID, keep bool) (node []byte, err error) {
 	if id.IsZero() {
 		return nil, &NotStoredError{id}
 	}
-	buf := s.frames.get()
-	defer s.frames.put(buf)
+	buf := s.frames.Get()
+	defer s.frames.Put(buf)
 	err = s.find(id, true, func(at index.Location) error {
 		payload, err := s.readFrame(frameLoc(at), seglog.KindNodes, buf)
 		if err != nil {

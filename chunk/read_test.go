@@ -463,7 +463,7 @@ func TestPageCacheUnderReaders(t *testing.T) {
 		})
 	}
 	readers.Wait()
-	if out, ring := k.s.pages.whole.out.Load()+k.s.pages.partial.out.Load(), len(k.s.pages.ring); out != int64(ring) {
+	if out, ring := k.s.pages.whole.Out()+k.s.pages.partial.Out(), len(k.s.pages.ring); out != int64(ring) {
 		t.Errorf("%d pieces of memory are lent, and %d parts of groups are kept", out, ring)
 	}
 }

@@ -201,9 +201,9 @@ type worker struct {
 
 // work takes spans until none is left.
 func (p *plan) work(ctx context.Context) {
-	w := worker{plan: p, payload: p.s.frames.get(), raw: p.s.raws.get()}
-	defer p.s.frames.put(w.payload)
-	defer p.s.raws.put(w.raw)
+	w := worker{plan: p, payload: p.s.frames.Get(), raw: p.s.raws.Get()}
+	defer p.s.frames.Put(w.payload)
+	defer p.s.raws.Put(w.raw)
 	for {
 		start := int(p.span.Add(1)-1) * restoreSpan
 		if start >= len(p.refs) {

@@ -8,6 +8,7 @@ import (
 	"sync"
 	"sync/atomic"
 
+	"github.com/snapstore/snapstore/internal/bufpool"
 	"github.com/snapstore/snapstore/internal/index"
 	"github.com/snapstore/snapstore/internal/seglog"
 )
@@ -78,11 +79,11 @@ type shared struct {
 	workers int
 
 	coder   Coder
-	frames  bufferPool // payloads read
-	raws    bufferPool // decoded groups, and pages on their way in
-	windows sync.Pool  // *window
-	plans   sync.Pool  // *plan
-	seed    uint64     // of plans
+	frames  bufpool.Pool // payloads read
+	raws    bufpool.Pool // decoded groups, and pages on their way in
+	windows sync.Pool    // *window
+	plans   sync.Pool    // *plan
+	seed    uint64       // of plans
 	stripes [stripeCount]stripe
 	pages   *pageCache
 	nodes   *nodeCache
@@ -124,7 +125,7 @@ func NewStore(o StoreOptions) (*Store, error) {
 	}
 	s := &shared{
 		index: o.Index, log: o.Log, nodeID: o.NodeID, alive: o.Alive, onLost: o.OnLost, workers: o.Workers,
-		frames: bufferPool{size: rowBuffer}, raws: bufferPool{size: maxRaw},
+		frames: bufpool.Pool{Size: rowBuffer, Keep: keptFrames}, raws: bufpool.Pool{Size: maxRaw, Keep: keptRaws},
 		pages: newPageCache(size(o.PageCacheBytes)), nodes: newNodeCache(size(o.NodeCacheBytes)),
 	}
 	if s.workers <= 0 {

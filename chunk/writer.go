@@ -150,7 +150,7 @@ func (w *Writer) meetNode(id ID) (met bool, err error) {
 
 // append takes over a frame, and buf, of the store's, in which its payload lies.
 func (w *Writer) append(kind seglog.Kind, d Domain, payload, buf []byte, ids []ID) error {
-	defer func() { w.s.frames.put(buf) }()
+	defer func() { w.s.frames.Put(buf) }()
 	if w.err != nil {
 		return w.err
 	}
@@ -198,7 +198,7 @@ func (w *Writer) spillOver() error {
 // giveBack gives back the buffers of frames that are of no use any more.
 func (w *Writer) giveBack() {
 	for _, b := range w.lent {
-		w.s.frames.put(b)
+		w.s.frames.Put(b)
 	}
 	w.lent = nil
 }
@@ -246,15 +246,15 @@ func (w *Writer) flushNodes() error {
 	if len(w.nodes) == 0 {
 		return nil
 	}
-	buf := w.s.frames.get()
+	buf := w.s.frames.Get()
 	payload, err := AppendNodes(buf[:0], w.s.domain, w.nodes)
 	if err != nil {
-		w.s.frames.put(buf)
+		w.s.frames.Put(buf)
 		return err
 	}
 	if &payload[0] != &buf[0] {
 		// Larger than buffers are, and nobody else's.
-		w.s.frames.put(buf)
+		w.s.frames.Put(buf)
 		buf = nil
 	}
 	names := w.names
@@ -290,7 +290,7 @@ func (w *Writer) AddGroup(d Domain, codec Codec, ids []ID, pages []byte) error {
 		return fmt.Errorf("chunk: group of %d ids and %d bytes", len(ids), len(pages))
 	}
 	j := w.newJob(codec)
-	j.domain, j.ids, j.raw = d, append(j.ids, ids...), w.s.raws.get()
+	j.domain, j.ids, j.raw = d, append(j.ids, ids...), w.s.raws.Get()
 	copy(j.raw, pages)
 	return w.submit(j, nil)
 }

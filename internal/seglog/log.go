@@ -10,6 +10,8 @@ import (
 
 	"github.com/cockroachdb/pebble/v2/vfs"
 	"github.com/zeebo/blake3"
+
+	"github.com/snapstore/snapstore/internal/bufpool"
 )
 
 // A Log is an open log. Its phases are Open, then Replay and Scan as often as
@@ -25,8 +27,8 @@ type Log struct {
 	gate   gate
 	cache  *fileCache
 	chunks sync.Pool // of *[]byte, for scans
-	// spillBufs are what spills gather in.
-	spillBufs sync.Pool // of *[]byte
+	// spillBufs are what spills gather in. The frame that fills one may reach beyond.
+	spillBufs bufpool.Pool
 	seal      *sealer
 	store     StoreID
 	key       [32]byte

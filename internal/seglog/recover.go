@@ -49,6 +49,7 @@ func Open(o Options) (*Log, error) {
 		buf := make([]byte, scanChunk)
 		return &buf
 	}
+	l.spillBufs.Size, l.spillBufs.Keep = directAlign+o.SpillBuffer+o.SpillBuffer/8, keptSpills
 	l.rootFiles = rootFiles{fs: o.FS, dir: o.Dir}
 	l.reserve.adopt(l)
 	l.addDamage(damage...)

@@ -44,6 +44,9 @@ type spillWrite struct {
 // is: more would only use memory.
 const spillWrites = 2
 
+// keptSpills is how many buffers stay for the next Spill: all that one has in use.
+const keptSpills = spillWrites + 2
+
 // Spill returns a new appender. Segments are made, or taken over from an
 // earlier Spill, when the first frame is appended.
 func (l *Log) Spill(stream Stream) (*Spill, error) {
@@ -80,7 +83,7 @@ func (s *Spill) Append(kind Kind, payload []byte) (Loc, error) {
 	}
 	if s.buf == nil {
 		s.pad = int(s.seg.off % directAlign)
-		s.buf = s.l.spillBuffer()[:s.pad]
+		s.buf = s.l.spillBufs.Get()[:s.pad]
 	}
 	at := len(s.buf)
 	s.buf = append(s.buf, zeros[:headerSize]...)
@@ -166,20 +169,9 @@ func (s *Spill) writeLoop() {
 				s.l.stats.streamBytes[s.stream].Add(uint64(len(w.buf) - w.pad))
 			}
 		}
-		if w.buf != nil {
-			s.l.spillBufs.Put(&w.buf)
-		}
+		s.l.spillBufs.Put(w.buf)
 		s.waiting.Done()
 	}
-}
-
-// spillBuffer returns an empty buffer with room for what a Spill gathers.
-func (l *Log) spillBuffer() []byte {
-	if b, _ := l.spillBufs.Get().(*[]byte); b != nil {
-		return (*b)[:0]
-	}
-	// The frame that fills it may reach beyond.
-	return make([]byte, 0, directAlign+l.o.SpillBuffer+l.o.SpillBuffer/8)
 }
 
 // write puts a buffer in the file and lets the disk begin with it: the sync
@@ -319,10 +311,8 @@ func (s *Spill) Close() error {
 			seg.entries = seg.entries[:n-1]
 		}
 	}
-	if buf := s.buf; buf != nil {
-		l.spillBufs.Put(&buf)
-		s.buf, s.pad = nil, 0
-	}
+	l.spillBufs.Put(s.buf)
+	s.buf, s.pad = nil, 0
 	l.mu.Lock()
 	for _, u := range s.used {
 		u.busy--
