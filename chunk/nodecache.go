@@ -58,17 +58,25 @@ func (c *nodeCache) get(id Key) []byte {
 
 // add keeps node, which nobody changes from now on, unless it is here already, and
 // returns what is here. It keeps nothing that is larger than a shard.
-func (c *nodeCache) add(id Key, node []byte) []byte {
-	n := &cachedNode{id: id, node: node, read: true}
-	if n.size() > c.limit {
-		return node
-	}
+func (c *nodeCache) add(id Key, node []byte) []byte { return c.insert(id, node, false) }
+
+// keep is add for a node whose memory is the caller's: what stays is a copy.
+func (c *nodeCache) keep(id Key, node []byte) []byte { return c.insert(id, node, true) }
+
+func (c *nodeCache) insert(id Key, node []byte, borrowed bool) []byte {
 	sh := c.shard(&id)
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if have := sh.at[id]; have != nil {
 		have.read = true
 		return have.node
+	}
+	if borrowed {
+		node = bytes.Clone(node)
+	}
+	n := &cachedNode{id: id, node: node, read: true}
+	if n.size() > c.limit {
+		return node
 	}
 	for sh.used+n.size() > c.limit {
 		sh.evict()
@@ -100,21 +108,10 @@ func (sh *nodeShard) evict() {
 	sh.used -= old.size()
 }
 
-// KeepNode is CacheNode, and returns a copy of the node that never changes, for
-// who needs one as well.
+// KeepNode keeps a node that the caller has just built, for those who read it soon, and
+// returns a copy that never changes. The ID is trusted.
 func (s *Store) KeepNode(id ID, node []byte) []byte {
-	key := s.domain.Key(id)
-	if kept := s.nodes.get(key); kept != nil {
-		return kept
-	}
-	return s.nodes.add(key, bytes.Clone(node))
-}
-
-func (c *nodeCache) has(id Key) bool {
-	sh := c.shard(&id)
-	sh.mu.Lock()
-	defer sh.mu.Unlock()
-	return sh.at[id] != nil
+	return s.nodes.keep(s.domain.Key(id), node)
 }
 
 func (c *nodeCache) bytes() int64 {

@@ -404,21 +404,13 @@ func (s *Store) readNode(id ID, keep bool) (node []byte, err error) {
 			if i == slot {
 				continue
 			}
-			if got, err := s.nodeID(n); err == nil && !s.nodes.has(d.Key(got)) {
-				s.nodes.add(d.Key(got), bytes.Clone(n))
+			if got, err := s.nodeID(n); err == nil {
+				s.nodes.keep(d.Key(got), n)
 			}
 		}
 		return nil
 	})
 	return node, err
-}
-
-// CacheNode keeps a node that the caller has just built, for those who read it
-// soon. The ID is trusted; node is copied.
-func (s *Store) CacheNode(id ID, node []byte) {
-	if key := s.domain.Key(id); !s.nodes.has(key) {
-		s.nodes.add(key, bytes.Clone(node))
-	}
 }
 
 // Direct reads past every cache: what it returns was just read from the log and

@@ -69,14 +69,14 @@ func (op *operation) bringManifest(c *Canister, m *manifest.Manifest) error {
 	if err != nil {
 		return err
 	}
-	c.store.CacheNode(root, enc)
+	c.store.KeepNode(root, enc)
 	return translate(op.writer.AddNode(root, enc))
 }
 
 func (op *operation) bringSection(ctx context.Context, c *Canister, from *chunk.Store, base, want SectionRoot) error {
 	nodes := either(c.store, from)
 	b := manifest.NewBuilder(ctx, nodes, base, want.Size, func(id chunk.ID, node []byte) error {
-		c.store.CacheNode(id, node)
+		c.store.KeepNode(id, node)
 		return op.writer.AddNode(id, node)
 	})
 	pages := &copied{ctx: ctx, from: from, diff: manifest.DiffSection(ctx, nodes, base, want), end: pagesOf(want.Size)}

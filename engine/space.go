@@ -274,7 +274,7 @@ func (s *space) addManifest(w *chunk.Writer, out *built) error {
 	if out.root, err = manifest.NodeID(enc); err != nil {
 		return err
 	}
-	s.store.CacheNode(out.root, enc)
+	s.store.KeepNode(out.root, enc)
 	return w.AddNode(out.root, enc)
 }
 

@@ -69,7 +69,7 @@ func cachedManifest(t *testing.T, store *chunk.Store) chunk.ID {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store.CacheNode(id, enc)
+	store.KeepNode(id, enc)
 	return id
 }
 
