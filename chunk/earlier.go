@@ -11,9 +11,27 @@ type Earlier struct {
 }
 
 // NewEarlier knows of no page yet. mem, of whole pages, is where they will be. While
-// pages are read nobody else writes to what it has given; see PageRef.
+// pages are read nobody else writes to what it has given; see PageRef. Done gives its
+// memory back.
 func (s *Store) NewEarlier(mem []byte) *Earlier {
-	return &Earlier{mem: mem, at: prints{seed: s.seed}}
+	e, _ := s.earlier.Get().(*Earlier)
+	if e == nil {
+		e = &Earlier{at: prints{seed: s.seed}}
+	}
+	e.mem = mem
+	// More are rare enough for the table to grow: it is moved then.
+	e.at.expect(min(len(mem)/PageSize, expectedPages))
+	return e
+}
+
+// expectedPages is for how many pages a table is made at once, 16 MiB of it: nobody
+// knows how many of a sparse memory are not zeros.
+const expectedPages = 1 << 20
+
+// Done gives the memory of e back: it is not used afterwards.
+func (s *Store) Done(e *Earlier) {
+	e.mem = nil
+	s.earlier.Put(e)
 }
 
 func anyPage(int) bool { return true }

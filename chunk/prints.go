@@ -1,6 +1,9 @@
 package chunk
 
-import "encoding/binary"
+import (
+	"encoding/binary"
+	"math/bits"
+)
 
 // scatter says where an ID falls, from its highest bit on. IDs are hashes already; the
 // seed keeps those who can choose content from choosing where it falls.
@@ -34,6 +37,21 @@ func (p *prints) slot(print uint64, same func(number int) bool) *uint64 {
 
 // number is what a slot that is not free holds.
 func number(slot uint64) int { return int(uint32(slot)) - 1 }
+
+// expect empties the table, and makes room for n numbers, in what it has if that is
+// enough.
+func (p *prints) expect(n int) {
+	size := 1 << leastPrints
+	for size < 2*n && size < 1<<32 {
+		size *= 2
+	}
+	if len(p.slots) < size {
+		p.slots = make([]uint64, size)
+	} else {
+		clear(p.slots)
+	}
+	p.n, p.shift = 0, uint(32-bits.TrailingZeros(uint(len(p.slots))))
+}
 
 // put fills a free slot.
 func (p *prints) put(slot *uint64, print uint64, number int) {

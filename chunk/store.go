@@ -83,6 +83,7 @@ type shared struct {
 	raws    bufpool.Pool // decoded groups, and pages on their way in
 	windows sync.Pool    // *window
 	plans   sync.Pool    // *plan
+	earlier sync.Pool    // *Earlier
 	seed    uint64       // of plans
 	stripes [stripeCount]stripe
 	pages   *pageCache

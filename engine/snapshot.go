@@ -293,7 +293,10 @@ func (r *SectionReader) fillWhole(ctx context.Context, first uint64, p []byte, w
 	}
 	earlier := r.s.from.NewEarlier(p)
 	var walks sync.WaitGroup
-	defer walks.Wait() // they write zeros
+	defer func() {
+		walks.Wait() // they write zeros
+		r.s.from.Done(earlier)
+	}()
 	walk := func(at int, plan *fillPlan) {
 		end, from := min(len(p), at+window*PageSize), at/PageSize
 		walks.Go(func() {
