@@ -8,7 +8,7 @@ const frameBuffer = 64 + groupHeader + GroupPages*idSize + maxCompressed
 const rowBuffer = frameBuffer + 2*64 + headSize
 
 // What the store keeps of buffers that nobody uses, at most: what a take of some
-// thousand pages has in use, 9 MiB.
+// thousand pages has in use, 8 MiB.
 const (
 	keptRaws   = 64
 	keptFrames = 64

@@ -3,7 +3,8 @@ package chunk
 // Earlier finds, by ID, pages that a caller has had read to its memory before, so
 // that what occurs again further on is copied from there: a tenth of an image's pages,
 // and reading one alone costs as much as five of those that lie side by side. It is a
-// hint and takes 16 to 32 bytes a page that it knows: of an ID that is 32 bits, and a page
+// hint and takes 16 to 32 bytes a page, of the memory's first million and of those that it
+// knows beyond: of an ID that is 32 bits, and a page
 // that it gives is compared with the ID before it is used. Not safe for concurrent use.
 type Earlier struct {
 	mem []byte
@@ -28,10 +29,13 @@ func (s *Store) NewEarlier(mem []byte) *Earlier {
 // knows how many of a sparse memory are not zeros.
 const expectedPages = 1 << 20
 
-// Done gives the memory of e back: it is not used afterwards.
+// Done gives the memory of e back: it is not used afterwards. A table that has grown is
+// not kept.
 func (s *Store) Done(e *Earlier) {
 	e.mem = nil
-	s.earlier.Put(e)
+	if len(e.at.slots) <= 2*expectedPages {
+		s.earlier.Put(e)
+	}
 }
 
 func anyPage(int) bool { return true }

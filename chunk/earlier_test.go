@@ -21,6 +21,7 @@ func TestEarlier(t *testing.T) {
 		ids[i] = Sum(page)
 	}
 	e := k.s.NewEarlier(mem)
+	e.at = prints{seed: k.s.seed} // as of a memory with more pages than tables are made for
 	const from = n / 2
 	found := 0
 	for i := range ids {
@@ -42,6 +43,18 @@ func TestEarlier(t *testing.T) {
 	}
 	if e.Meet(&ID{}, 0, 1) != nil || e.Meet(&ID{}, 1, 1) != nil {
 		t.Error("a page of zeros was found")
+	}
+
+	// A table that is used again knows nothing of the memory before.
+	k.s.Done(e)
+	for range 2 {
+		e = k.s.NewEarlier(mem[:100*PageSize])
+		for i := range 100 {
+			if e.Meet(&ids[n-1-i], i, 100) != nil {
+				t.Fatal("a page of another memory was given")
+			}
+		}
+		k.s.Done(e)
 	}
 }
 

@@ -68,7 +68,6 @@ func (c *nodeCache) insert(id Key, node []byte, borrowed bool) []byte {
 	sh.mu.Lock()
 	defer sh.mu.Unlock()
 	if have := sh.at[id]; have != nil {
-		have.read = true
 		return have.node
 	}
 	if borrowed {

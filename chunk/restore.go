@@ -42,8 +42,8 @@ const (
 // that there is about one question to the index for each group, not for each
 // page.
 //
-// It goes on past pages that can not be read, so that OnLost is told of all
-// damage, and returns the error of the first of refs. Their Dst stay as they
+// It goes on past pages that can not be read, so that OnLost is told of all of them, and
+// returns the error of the first of refs. Their Dst stay as they
 // were. Other errors end it at once.
 func (s *Store) Pages(ctx context.Context, refs []PageRef) error {
 	return s.readPages(ctx, refs, planOptions{keep: len(refs) <= cachedRead && s.pages.limit > 0})
@@ -233,26 +233,22 @@ func (p *plan) work(ctx context.Context) {
 // behind the one before, as what was taken together does, the index is not asked: no
 // place but the page's own content says that it is the right one.
 func (w *worker) page(id *ID) error {
-	var loc seglog.Loc
 	if w.behind.has(id) {
-		loc = w.behind.loc
-	} else {
-		failpoint.At(failpoint.Locate, "")
-		at, err := w.s.locate(*id)
-		failpoint.At(failpoint.Located, "")
-		if err != nil {
-			return err
+		if !w.claim(w.behind.loc) || w.fill(w.behind.loc) == nil {
+			return nil
 		}
-		loc = frameLoc(at)
+		w.behind.n = 0 // moved or damaged: the index is right
 	}
-	if !w.claim(loc) {
-		return nil
+	failpoint.At(failpoint.Locate, "")
+	at, err := w.s.locate(*id)
+	failpoint.At(failpoint.Located, "")
+	if err != nil {
+		return err
 	}
-	most, err := w.fill(loc)
-	if w.full++; !most {
-		w.full = 0
+	if loc := frameLoc(at); w.claim(loc) {
+		return w.fill(loc)
 	}
-	return err
+	return nil
 }
 
 // again serves those of a span that the caller has already.
@@ -305,10 +301,18 @@ func (p *plan) claim(loc seglog.Loc) bool {
 // looking whether less is wanted of the next: it restores an image.
 const fullRow = 4
 
-// fill reads a group and serves whatever of the window is in it; most says that half
-// of it was wanted. At the start of a row it looks first whether it need read all of
-// it.
-func (w *worker) fill(loc seglog.Loc) (most bool, err error) {
+// fill reads a group and serves whatever of the window is in it.
+func (w *worker) fill(loc seglog.Loc) error {
+	most, err := w.read(loc)
+	if w.full++; !most {
+		w.full = 0
+	}
+	return err
+}
+
+// read is fill, and says whether half of the group was wanted. At the start of a row it
+// looks first whether it need read all of it.
+func (w *worker) read(loc seglog.Loc) (most bool, err error) {
 	var heads [GroupPages]int32
 	serve := func(slot int, page []byte) {
 		j := heads[slot]

@@ -106,6 +106,7 @@ func (l *hurtLog) ReadFrame(loc seglog.Loc, buf []byte) (seglog.Kind, []byte, er
 	return l.fakeLog.ReadFrame(loc, buf)
 }
 
+// ReadOn fails as it does where the header is damaged too.
 func (l *hurtLog) ReadOn(loc seglog.Loc, buf []byte, peek int) (seglog.Kind, []byte, seglog.Behind, error) {
 	if _, _, err := l.ReadFrame(loc, buf); err != nil {
 		return 0, nil, seglog.Behind{}, err

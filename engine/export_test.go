@@ -39,6 +39,9 @@ func (e *Engine) Lossy() bool { return e.counter.Lossy() }
 // Lookups is how often the index was asked for content.
 func (e *Engine) Lookups() uint64 { return e.store.Stats().Lookups }
 
+// FramesRead is how many frames were read for content.
+func (e *Engine) FramesRead() uint64 { return e.store.Stats().Frames }
+
 // ChargeForTest charges for what is not there.
 func (e *Engine) ChargeForTest(n uint64) {
 	e.mu.Lock()

@@ -17,7 +17,7 @@ import (
 
 // A read of several windows is the image, wherever it begins, whatever was in the
 // memory it is read to; and what it has read once, in whichever window, it does not
-// look up again.
+// read again.
 func TestReadAtInWindows(t *testing.T) {
 	t.Parallel()
 	e, _ := memStore(t, engine.Options{})
@@ -40,27 +40,26 @@ func TestReadAtInWindows(t *testing.T) {
 
 	got := bytes.Repeat([]byte{0xee}, len(img))
 	read := func(off int) uint64 {
-		before := e.Lookups()
+		before := e.FramesRead()
 		if n, err := sec.ReadAtIn(window, got[off:], int64(off)); err != nil || n != len(img)-off {
 			t.Fatalf("from %d on: %d, %v", off, n, err)
 		}
 		if !bytes.Equal(got, img) {
 			t.Fatalf("from %d on: not what was taken", off)
 		}
-		return e.Lookups() - before
+		return e.FramesRead() - before
 	}
 	all := read(0)
 	clear(got)
 	if n, err := sec.ReadAtIn(window, got[:half*engine.PageSize], 0); err != nil || n != half*engine.PageSize {
 		t.Fatal(n, err)
 	}
-	before := e.Lookups()
+	before := e.FramesRead()
 	if n, err := sec.ReadAtIn(window, got[:half*engine.PageSize], 0); err != nil || n != half*engine.PageSize {
 		t.Fatal(n, err)
 	}
-	// Workers that meet in one group may look up more than one of its pages.
-	if once := e.Lookups() - before; all > once+once/4 {
-		t.Errorf("%d look-ups for the whole, %d for the half that the other repeats", all, once)
+	if once := e.FramesRead() - before; all > once+once/4 {
+		t.Errorf("%d frames for the whole, %d for the half that the other repeats", all, once)
 	}
 	copy(got, img)
 	for _, off := range []int{engine.PageSize, 12345, 9000 * engine.PageSize} {

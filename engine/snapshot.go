@@ -113,14 +113,19 @@ func (r *SectionReader) Size() int64 { return int64(r.root.Size) }
 
 // readWindow is how many pages are planned at a time where they are read to where
 // they are wanted: 128 MiB, for two of plan. What takes of 1 % have scattered is decoded
-// again for each window that a group of it reaches into: 5 % more with 32 MiB.
-const readWindow = 32 << 10
+// again for each window that a group of it reaches into: 4 % more with 32 MiB. What is
+// not as large is read in four, though not in less than leastWindow, so that the tree is
+// walked beside.
+const (
+	readWindow  = 32 << 10
+	leastWindow = 8 << 10
+)
 
 // ReadAt implements io.ReaderAt. All of p is the call's own until it returns: pages that
 // occur again are copied from there, and what comes next may be written already when
-// reading fails. Beyond 128 MiB it uses up to 32 bytes a page besides.
+// reading fails. Beyond 32 MiB it uses up to 32 bytes a page besides.
 func (r *SectionReader) ReadAt(p []byte, off int64) (int, error) {
-	return r.readAt(p, off, readWindow)
+	return r.readAt(p, off, min(max(len(p)/PageSize/4, leastWindow), readWindow))
 }
 
 func (r *SectionReader) readAt(p []byte, off int64, window int) (int, error) {

@@ -110,10 +110,10 @@ func (o Options) pebbleOptions(g *gate, events *pebble.EventListener) *pebble.Op
 		L0StopWritesThreshold: 1 << 20,
 		// A flush is a few megabytes of keys from everywhere, and to merge it rewrites
 		// all of the index below it: half as many wait for each other, since Pebble
-		// counts each twice, and there are two levels up to 4 GiB. With 8, and a level
-		// between, an index of ten million entries wrote 0.65 of what a take does, with
-		// 12 and none 0.45, and 0.27 so. What waits costs a look-up a filter each,
-		// 0.15 us.
+		// counts each twice, and there are two levels up to 4 GiB. An index of ten million
+		// entries wrote 0.65 of what a take does with 8 here and a level between, 0.38
+		// with 12 and none, in one benchmark; in a longer one 0.45 with 12, 0.27 with
+		// 16. What waits costs a look-up a filter each, 0.15 us.
 		L0CompactionThreshold: 16,
 		LBaseMaxBytes:         4 << 30,
 		BytesPerSync:          1 << 20,

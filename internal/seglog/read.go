@@ -67,7 +67,7 @@ func (l *Log) Prefetch(loc Loc, n int64) {
 // PayloadSize is how long the payload of the frame at loc is.
 func (l Loc) PayloadSize() int { return int(l.Length) - headerSize }
 
-// Behind is what ReadOn saw of the frame behind the one it read; without a Head it
+// Behind is what ReadOn saw of the frame behind the one it read; with a nil Head it
 // saw none.
 type Behind struct {
 	Loc  Loc

@@ -57,6 +57,14 @@ func TestReadOn(t *testing.T) {
 		}
 	}
 	const enough = 1 << 10
+	// What is behind ends with what is written.
+	if _, payload, next, err := l.ReadOn(r.Locs[2], make([]byte, 1<<14), 1<<13); err != nil || !bytes.Equal(payload, r.Frames[2].Payload) ||
+		next.Loc != r.RecordLocs[0] || next.Kind != KindRecord || len(next.Head) != r.RecordLocs[0].PayloadSize() {
+		t.Errorf("the last frame: %d bytes, %+v, %v", len(payload), next, err)
+	}
+	if _, _, next, err := l.ReadOn(r.RecordLocs[0], make([]byte, 1<<14), 1<<13); err != nil || next.Kind == 0 {
+		t.Errorf("the record: %+v, %v", next, err)
+	}
 	check("as written", 0, enough, true)
 	check("as written", 1, enough, true)
 	check("no room behind", 0, int(r.Locs[0].Length), false)
