@@ -4,8 +4,8 @@ package chunk
 // that what occurs again further on is copied from there: a tenth of an image's pages,
 // and reading one alone costs as much as five of those that lie side by side. It is a
 // hint and takes 16 to 32 bytes a page, of the memory's first million and of those that it
-// knows beyond: of an ID that is 32 bits, and a page
-// that it gives is compared with the ID before it is used. Not safe for concurrent use.
+// knows beyond: of an ID that is 32 bits, and a page that it gives is compared with the
+// ID before it is used. Not safe for concurrent use.
 type Earlier struct {
 	mem []byte
 	at  prints // pages

@@ -65,7 +65,7 @@ type cachedPage struct {
 }
 
 func newPageCache(limit int64) *pageCache {
-	c := &pageCache{limit: limit, whole: bufpool.Pool{Size: maxRaw, Keep: 16}, partial: bufpool.Pool{Size: partRaw, Keep: 16}}
+	c := &pageCache{limit: limit, whole: bufpool.Pool{Size: maxRaw, Keep: keptGroups}, partial: bufpool.Pool{Size: partRaw, Keep: keptGroups}}
 	for i := range c.shards {
 		c.shards[i].at = map[Key]cachedPage{}
 	}

@@ -65,7 +65,7 @@ func (p *prints) reserve() {
 	case 2*p.n < len(p.slots), p.slots != nil && p.shift == 0:
 		return
 	case p.slots == nil:
-		p.shift, p.slots = 32-leastPrints, make([]uint64, 1<<leastPrints)
+		p.expect(0)
 		return
 	}
 	old := p.slots

@@ -43,8 +43,8 @@ const (
 // page.
 //
 // It goes on past pages that can not be read, so that OnLost is told of all of them, and
-// returns the error of the first of refs. Their Dst stay as they
-// were. Other errors end it at once.
+// returns the error of the first of refs. Their Dst stay as they were. Other errors end
+// it at once.
 func (s *Store) Pages(ctx context.Context, refs []PageRef) error {
 	return s.readPages(ctx, refs, planOptions{keep: len(refs) <= cachedRead && s.pages.limit > 0})
 }

@@ -34,11 +34,12 @@ func DiffSection(ctx context.Context, g Getter, a, b SectionRoot) iter.Seq2[Page
 }
 
 type differ struct {
-	ignoreNodes
 	yield func(PageDiff, error) bool
 }
 
 func (d *differ) prune(_ Place, v *slots) bool { return v[0] == v[1] }
+
+func (d *differ) bad(_ Place, _ *slots, unread *NodeError) error { return unread }
 
 func (d *differ) visit(p Place, v *slots) error {
 	if p.IsPage() && !d.yield(PageDiff{p.section, p.index, v[0].at(0), v[1].at(0)}, nil) {

@@ -252,8 +252,3 @@ func (w *walker) unread(p Place, below *slots, r ref, err error) error {
 	}
 	return w.rule.bad(p, below, e)
 }
-
-// ignoreNodes is the part of rules that want every node readable.
-type ignoreNodes struct{}
-
-func (ignoreNodes) bad(_ Place, _ *slots, unread *NodeError) error { return unread }
