@@ -1,6 +1,8 @@
 package chunk
 
 import (
+	"bytes"
+	"context"
 	"errors"
 	"testing"
 )
@@ -57,5 +59,45 @@ func TestNodesAreCompared(t *testing.T) {
 	collides(w.AddNode(id, other))
 	if err := w.AddNode(id, node); !errors.Is(err, ErrCollision) {
 		t.Errorf("a writer that met a collision goes on: %v", err)
+	}
+}
+
+// A node that was just built is compared itself, not what the node cache holds
+// under its ID, and one that is refused does not get there.
+func TestBuiltNodesAreCompared(t *testing.T) {
+	k := newKit(t, nil)
+	id, node := testNode(3)
+	other := append([]byte{}, node...)
+	other[len(other)-1] ^= 1
+	write := func(compare bool, n []byte) (*Writer, error) {
+		pins := k.s.NewPins()
+		t.Cleanup(pins.Release)
+		w := k.s.NewWriter(WriterOptions{Pins: pins, Compare: compare})
+		t.Cleanup(func() { w.Close() })
+		return w, w.KeepNode(id, n)
+	}
+	w, err := write(true, node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	k.x.apply(k.sync(w))
+	holds := func(cached bool) {
+		t.Helper()
+		if n := k.s.Stats().NodeCacheBytes; n > 0 != cached {
+			t.Errorf("%d bytes in the node cache", n)
+		}
+		if _, err := write(true, other); !errors.Is(err, ErrCollision) {
+			t.Errorf("other content under the ID of a node: %v", err)
+		}
+		if got, err := k.s.Node(context.Background(), id); err != nil || !bytes.Equal(got, node) {
+			t.Errorf("the node that is stored is read as %x, %v", got, err)
+		}
+	}
+	holds(false)
+	holds(true)
+	// Who trusts IDs keeps what it built, stored or met.
+	id, node = testNode(4)
+	if _, err := write(false, node); err != nil || k.s.nodes.get(k.s.domain.Key(id)) == nil {
+		t.Errorf("a node that was built is not at hand: %v", err)
 	}
 }

@@ -107,7 +107,7 @@ func TestDomainsShareNothing(t *testing.T) {
 	if _, err := a.Node(ctx, nid); err != nil {
 		t.Fatal(err)
 	}
-	a.KeepNode(nid, node)
+	a.keepNode(nid, node)
 	for _, other := range []*Store{b, k.s} {
 		met := make([]bool, 3)
 		pins := other.NewPins()

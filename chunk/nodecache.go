@@ -107,9 +107,9 @@ func (sh *nodeShard) evict() {
 	sh.used -= old.size()
 }
 
-// KeepNode keeps a node that the caller has just built, for those who read it soon, and
+// keepNode keeps a node that was just built, for those who read it soon, and
 // returns a copy that never changes. The ID is trusted.
-func (s *Store) KeepNode(id ID, node []byte) []byte {
+func (s *Store) keepNode(id ID, node []byte) []byte {
 	return s.nodes.keep(s.domain.Key(id), node)
 }
 

@@ -369,7 +369,7 @@ func TestNodes(t *testing.T) {
 func TestKeepNode(t *testing.T) {
 	k := newKit(t, func(o *StoreOptions) { o.NodeCacheBytes = 16 * 4096 })
 	id, node := testNode(1)
-	k.s.KeepNode(id, node)
+	k.s.keepNode(id, node)
 	want := bytes.Clone(node)
 	node[0] = 'x' // the cache has its own copy
 	if got, err := k.s.Node(context.Background(), id); err != nil || !bytes.Equal(got, want) {
@@ -377,7 +377,7 @@ func TestKeepNode(t *testing.T) {
 	}
 	for i := range 5000 {
 		id, node := testNode(i)
-		k.s.KeepNode(id, node)
+		k.s.keepNode(id, node)
 		if n := k.s.Stats().NodeCacheBytes; n > 16*4096 {
 			t.Fatalf("%d bytes cached", n)
 		}
@@ -387,7 +387,7 @@ func TestKeepNode(t *testing.T) {
 	}
 	// Nothing of a cache that is off.
 	off := newKit(t, func(o *StoreOptions) { o.NodeCacheBytes = -1 })
-	off.s.KeepNode(id, want)
+	off.s.keepNode(id, want)
 	if off.s.Stats().NodeCacheBytes != 0 {
 		t.Fatal("cached in a cache that is off")
 	}

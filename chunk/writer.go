@@ -209,13 +209,15 @@ func (w *Writer) AddNode(id ID, node []byte) error {
 	return w.addNode(id, node, false)
 }
 
-// AddKeptNode is AddNode for a node that never changes, such as one that
-// Store.KeepNode gave: it is not copied.
-func (w *Writer) AddKeptNode(id ID, node []byte) error {
-	return w.addNode(id, node, true)
+// KeepNode is AddNode for a node that was just built: those who read it soon find
+// it in the node cache. A writer that compares keeps nothing there. Its IDs are
+// not trusted, and the cache would give others a node that nothing stores under
+// that ID.
+func (w *Writer) KeepNode(id ID, node []byte) error {
+	return w.addNode(id, node, w.compare == nil)
 }
 
-func (w *Writer) addNode(id ID, node []byte, kept bool) error {
+func (w *Writer) addNode(id ID, node []byte, keep bool) error {
 	if err := w.ready(); err != nil {
 		return err
 	}
@@ -229,11 +231,16 @@ func (w *Writer) addNode(id ID, node []byte, kept bool) error {
 	if met, w.err = w.meetNode(id); w.err == nil && w.compare != nil {
 		met, w.err = w.compare.node(id, node, met)
 	}
-	if w.err != nil || met {
+	if w.err != nil {
 		return w.err
 	}
-	if !kept {
+	if keep {
+		node = w.s.keepNode(id, node)
+	} else if !met {
 		node = bytes.Clone(node)
+	}
+	if met {
+		return nil
 	}
 	w.nodes, w.names = append(w.nodes, node), append(w.names, id)
 	if len(w.nodes) == FrameNodes {

@@ -69,16 +69,12 @@ func (op *operation) bringManifest(c *Canister, m *manifest.Manifest) error {
 	if err != nil {
 		return err
 	}
-	c.store.KeepNode(root, enc)
-	return translate(op.writer.AddNode(root, enc))
+	return translate(op.writer.KeepNode(root, enc))
 }
 
 func (op *operation) bringSection(ctx context.Context, c *Canister, from *chunk.Store, base, want SectionRoot) error {
 	nodes := either(c.store, from)
-	b := manifest.NewBuilder(ctx, nodes, base, want.Size, func(id chunk.ID, node []byte) error {
-		c.store.KeepNode(id, node)
-		return op.writer.AddNode(id, node)
-	})
+	b := manifest.NewBuilder(ctx, nodes, base, want.Size, op.writer.KeepNode)
 	pages := &copied{ctx: ctx, from: from, diff: manifest.DiffSection(ctx, nodes, base, want), end: pagesOf(want.Size)}
 	if _, err := op.writer.Ingest(ctx, pages.all(), leavesOf(ctx, nodes, base), b.Set); err != nil || pages.err != nil {
 		return errors.Join(pages.err, err)

@@ -274,15 +274,11 @@ func (s *space) addManifest(w *chunk.Writer, out *built) error {
 	if out.root, err = manifest.NodeID(enc); err != nil {
 		return err
 	}
-	s.store.KeepNode(out.root, enc)
-	return w.AddNode(out.root, enc)
+	return w.KeepNode(out.root, enc)
 }
 
 // buildSection writes one section's dirty pages and the nodes above them.
 func (s *space) buildSection(ctx context.Context, w *chunk.Writer, sec sealedSection) (SectionRoot, PageStats, error) {
-	emit := func(id chunk.ID, node []byte) error {
-		return w.AddKeptNode(id, s.store.KeepNode(id, node))
-	}
 	base := sec.base
 	nodes := manifest.Getter(s.store.Scattered())
 	if sec.low < pagesOf(base.Size) {
@@ -293,7 +289,7 @@ func (s *space) buildSection(ctx context.Context, w *chunk.Writer, sec sealedSec
 		cut := overlay{Getter: s.store, nodes: map[chunk.ID][]byte{}}
 		add := func(id chunk.ID, node []byte) error {
 			cut.nodes[id] = bytes.Clone(node)
-			return emit(id, node)
+			return w.KeepNode(id, node)
 		}
 		var err error
 		if base, err = manifest.NewBuilder(ctx, s.store, base, min(base.Size, sec.low*PageSize), add).Finish(); err != nil {
@@ -301,7 +297,7 @@ func (s *space) buildSection(ctx context.Context, w *chunk.Writer, sec sealedSec
 		}
 		nodes = cut
 	}
-	b := manifest.NewBuilder(ctx, nodes, base, sec.size, emit)
+	b := manifest.NewBuilder(ctx, nodes, base, sec.size, w.KeepNode)
 	ingest := w.IngestHeld
 	if sec.lent != nil {
 		ingest = w.Ingest

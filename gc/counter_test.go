@@ -69,7 +69,11 @@ func cachedManifest(t *testing.T, store *chunk.Store) chunk.ID {
 	if err != nil {
 		t.Fatal(err)
 	}
-	store.KeepNode(id, enc)
+	w := store.NewWriter(chunk.WriterOptions{})
+	defer w.Close()
+	if err := w.KeepNode(id, enc); err != nil {
+		t.Fatal(err)
+	}
 	return id
 }
 
