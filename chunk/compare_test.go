@@ -24,6 +24,15 @@ func TestHashIsStrong(t *testing.T) {
 	}
 }
 
+// comparing gives a writer for the rest of the test that compares, or trusts IDs.
+func (k *kit) comparing(compare bool) *Writer {
+	pins := k.s.NewPins()
+	k.t.Cleanup(pins.Release)
+	w := k.s.NewWriter(WriterOptions{Pins: pins, Compare: compare})
+	k.t.Cleanup(func() { w.Close() })
+	return w
+}
+
 // Nodes that are met are compared too, whether they are stored or only on their
 // way.
 func TestNodesAreCompared(t *testing.T) {
@@ -31,13 +40,6 @@ func TestNodesAreCompared(t *testing.T) {
 	id, node := testNode(3)
 	other := append([]byte{}, node...)
 	other[len(other)-1] ^= 1
-	write := func() *Writer {
-		pins := k.s.NewPins()
-		t.Cleanup(pins.Release)
-		w := k.s.NewWriter(WriterOptions{Pins: pins, Compare: true})
-		t.Cleanup(func() { w.Close() })
-		return w
-	}
 	collides := func(err error) {
 		t.Helper()
 		var ce *CollisionError
@@ -45,17 +47,17 @@ func TestNodesAreCompared(t *testing.T) {
 			t.Errorf("other content under the ID of a node: %v", err)
 		}
 	}
-	w := write()
+	w := k.comparing(true)
 	if err := errors.Join(w.AddNode(id, node), w.AddNode(id, node)); err != nil {
 		t.Fatal(err)
 	}
 	k.x.apply(k.sync(w))
-	w = write()
+	w = k.comparing(true)
 	if err := w.AddNode(id, node); err != nil {
 		t.Fatal(err)
 	}
 	collides(w.AddNode(id, other))
-	w = write()
+	w = k.comparing(true)
 	collides(w.AddNode(id, other))
 	if err := w.AddNode(id, node); !errors.Is(err, ErrCollision) {
 		t.Errorf("a writer that met a collision goes on: %v", err)
@@ -69,15 +71,8 @@ func TestBuiltNodesAreCompared(t *testing.T) {
 	id, node := testNode(3)
 	other := append([]byte{}, node...)
 	other[len(other)-1] ^= 1
-	write := func(compare bool, n []byte) (*Writer, error) {
-		pins := k.s.NewPins()
-		t.Cleanup(pins.Release)
-		w := k.s.NewWriter(WriterOptions{Pins: pins, Compare: compare})
-		t.Cleanup(func() { w.Close() })
-		return w, w.KeepNode(id, n)
-	}
-	w, err := write(true, node)
-	if err != nil {
+	w := k.comparing(true)
+	if err := w.KeepNode(id, node); err != nil {
 		t.Fatal(err)
 	}
 	k.x.apply(k.sync(w))
@@ -86,7 +81,7 @@ func TestBuiltNodesAreCompared(t *testing.T) {
 		if n := k.s.Stats().NodeCacheBytes; n > 0 != cached {
 			t.Errorf("%d bytes in the node cache", n)
 		}
-		if _, err := write(true, other); !errors.Is(err, ErrCollision) {
+		if err := k.comparing(true).KeepNode(id, other); !errors.Is(err, ErrCollision) {
 			t.Errorf("other content under the ID of a node: %v", err)
 		}
 		if got, err := k.s.Node(context.Background(), id); err != nil || !bytes.Equal(got, node) {
@@ -97,7 +92,7 @@ func TestBuiltNodesAreCompared(t *testing.T) {
 	holds(true)
 	// Who trusts IDs keeps what it built, stored or met.
 	id, node = testNode(4)
-	if _, err := write(false, node); err != nil || k.s.nodes.get(k.s.domain.Key(id)) == nil {
+	if err := k.comparing(false).KeepNode(id, node); err != nil || k.s.nodes.get(k.s.domain.Key(id)) == nil {
 		t.Errorf("a node that was built is not at hand: %v", err)
 	}
 }
