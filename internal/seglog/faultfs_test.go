@@ -177,14 +177,21 @@ func copyFS(from vfs.FS) (*vfs.MemFS, error) {
 	return to, copyTree(from, to, testDir)
 }
 
-// copyLive is copyFS for a log that is running: nothing but batches may change
-// the files meanwhile, and the caller commits none.
+// holdFiles keeps a log that is running from changing its files until release is
+// called: nothing but batches may change them meanwhile, and the caller commits none.
+func holdFiles(l *Log) (release func()) {
+	l.sealMu.Lock()
+	l.rootMu.Lock()
+	return func() {
+		l.rootMu.Unlock()
+		l.sealMu.Unlock()
+	}
+}
+
+// copyLive is copyFS for a log that is running.
 func copyLive(t testing.TB, l *Log, from vfs.FS) *vfs.MemFS {
 	t.Helper()
-	l.sealMu.Lock()
-	defer l.sealMu.Unlock()
-	l.rootMu.Lock()
-	defer l.rootMu.Unlock()
+	defer holdFiles(l)()
 	to, err := copyFS(from)
 	if err != nil {
 		t.Fatal(err)

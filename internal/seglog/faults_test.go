@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"math/rand/v2"
-	"os"
 	"strings"
 	"sync/atomic"
 	"syscall"
@@ -466,47 +465,6 @@ func TestNoSpaceEverywhere(t *testing.T) {
 		if count.Load() <= n {
 			t.Logf("full at each of %d writes", n)
 			return
-		}
-	}
-}
-
-// TestRealDisk is the history of the crash tests on the file system of the
-// machine, where segments are truncated and not zeroed.
-func TestRealDisk(t *testing.T) {
-	dir := t.TempDir()
-	o := testOptions(vfs.Default)
-	o.Dir = dir + "/store"
-	o.Ballast = 1 << 20
-	if err := Create(CreateOptions{FS: o.FS, Dir: o.Dir, SegmentSize: minSegmentSize}); err != nil {
-		t.Fatal(err)
-	}
-	h := &history{t: t, m: &model{}, rng: rand.New(rand.NewPCG(1, 4))}
-	for i := range 4 {
-		h.l = mustStart(t, o)
-		for range 15 {
-			if err := h.step(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		if i%2 == 0 {
-			if err := h.l.Close(); err != nil {
-				t.Fatal(err)
-			}
-		}
-		// Otherwise it is left as a crash of the process leaves it.
-		l := mustOpen(t, o)
-		if err := checkHolds(l, h.m.snapshot()); err != nil {
-			t.Fatal(err)
-		}
-		l.Close()
-	}
-	if st, err := os.Stat(dir + "/store/" + ballastName); err != nil || st.Mode().Perm()&0o077 != 0 && st.Mode().Perm() == 0 {
-		t.Fatal(st, err)
-	}
-	for _, s := range h.l.Segments() {
-		st, err := os.Stat(s.Path)
-		if err != nil || s.Sealed && st.Size() != s.Size {
-			t.Fatalf("%s: %d bytes of %d: %v", s.Path, st.Size(), s.Size, err)
 		}
 	}
 }
