@@ -56,6 +56,7 @@ type Engine struct {
 	applier *gc.Applier
 	gc      *gc.Collector
 	tickets gc.Tickets
+	pace    *gc.Pace
 
 	mu       sync.RWMutex // guards table and the entries' fields
 	table    map[CanisterID]*entry
@@ -190,6 +191,7 @@ func (e *Engine) openLog(proved seglog.Sequence) (err error) {
 		MinSequence: seglog.Sequence(e.o.MinSequence), ProvedSequence: proved, OnCommit: e.onCommit,
 		OpenDirect: e.openDirect(), DirectLeast: e.o.DirectLeast,
 	})
+	e.pace = gc.NewPace(e.log, &e.tickets)
 	return err
 }
 

@@ -263,3 +263,47 @@ func TestBackgroundCleansByTheWholeLog(t *testing.T) {
 		t.Fatalf("%d bytes were moved, with %.2f alive", moved, share())
 	}
 }
+
+// A segment whose pages are looked up in several steps loses none that is alive.
+func TestCleaningLooksAtAllOfASegment(t *testing.T) {
+	t.Parallel()
+	e, _ := memStore(t, engine.Options{NoBackground: true})
+	c := must(e.CreateCanister(bg, canisterID(t, 1)))
+	mem := must(c.Memory(engine.StableMemory))
+	const pages = 3000
+	if err := mem.Resize(pages * engine.PageSize); err != nil {
+		t.Fatal(err)
+	}
+	page := make([]byte, engine.PageSize)
+	write := func(i, round int) {
+		binary.LittleEndian.PutUint64(page, uint64(round*pages+i)+1)
+		must(mem.WriteAt(page, int64(i)*engine.PageSize))
+	}
+	for i := range pages {
+		write(i, 0)
+	}
+	first := must(c.Take(bg, engine.TakeOptions{})).ID
+	for i := range pages {
+		if i%3 > 0 {
+			write(i, 1)
+		}
+	}
+	last := must(c.Take(bg, engine.TakeOptions{})).ID
+	if err := e.Delete(bg, first); err != nil {
+		t.Fatal(err)
+	}
+	if r := must(e.GC(bg, engine.GCOptions{})); r.SegmentsCleaned == 0 || r.LogBytes > r.LiveBytes*11/10 {
+		t.Fatalf("not cleaned: %+v", r)
+	}
+	sec := must(must(e.Snapshot(bg, last)).Section(engine.StableMemory))
+	for i := range pages {
+		must(sec.ReadAt(page, int64(i)*engine.PageSize))
+		want := i + 1
+		if i%3 > 0 {
+			want += pages
+		}
+		if got := binary.LittleEndian.Uint64(page); got != uint64(want) {
+			t.Fatalf("page %d is %d, not %d", i, got, want)
+		}
+	}
+}

@@ -38,6 +38,7 @@ func (e *Engine) indexOptions() index.Options {
 		FS: e.o.FS, Dir: path.Join(e.dir, "index"), StoreID: e.log.StoreID(),
 		CacheSize: e.o.IndexCache, MemTableSize: uint64(e.o.MemTable), Logger: e.o.Logger,
 		Floor: uint64(e.log.Floor()), Check: e.checkWatermark, MakeRoom: e.log.MakeRoom,
+		Breather: e.pace.Breather,
 	}
 }
 
@@ -122,7 +123,7 @@ func (e *Engine) recover(ctx context.Context) error {
 	}
 	e.account()
 	e.applier = gc.NewApplier(e.counter, e.watermark(), e.o.Logger)
-	e.gc = gc.NewCollector(e.log, e.idx, e.store, e.counter, e.applier, &e.tickets, gc.CollectorOptions{
+	e.gc = gc.NewCollector(e.log, e.idx, e.store, e.counter, e.applier, e.pace, gc.CollectorOptions{
 		CleanBelow: e.o.CleanBelow, MaxDebt: e.o.MaxDebt, MoveCodec: e.moveCodec(), SegmentSize: e.o.SegmentSize,
 		Reading: e.reading, Commit: e.commitMoves, Logger: e.o.Logger,
 	})

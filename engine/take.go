@@ -326,7 +326,7 @@ func (e *Engine) payDebt(ctx context.Context) error {
 	if e.o.NoBackground {
 		return fmt.Errorf("%w: gc only runs when it is called", ErrDebt)
 	}
-	defer e.gc.Hurry()()
+	defer e.pace.Hurry()()
 	wait, cancel := context.WithTimeout(ctx, e.o.DebtWait)
 	defer cancel()
 	for {

@@ -53,16 +53,13 @@ type Collector struct {
 	tickets *Tickets
 
 	// pass is held by the pass that works: it has room for one. asked is how many wait
-	// for it besides the background, which then comes to an end, and relief how many of
-	// them for room that the one that works may be using.
-	pass          chan struct{}
-	asked, relief atomic.Int32
-	// waited is how many wait for a pass to come on; see Hurry.
-	waited atomic.Int32
-	// began is when the pass last rested, and inBackground that nobody asked for it.
-	began        time.Time
+	// for it besides the background, which then comes to an end.
+	pass  chan struct{}
+	asked atomic.Int32
+	pace  *Pace
+	// breath is the pass's, and inBackground that nobody asked for it.
+	breath       breath
 	inBackground bool
-	rested       time.Duration // in all
 	// abandoned are segments whose files are gone: what they held is lost, not
 	// just unread today. A pass that a person asked for says so.
 	abandoned map[seglog.SegmentID]bool
@@ -132,8 +129,8 @@ type Options struct {
 }
 
 // NewCollector makes a collector; Start begins its background work.
-func NewCollector(log *seglog.Log, idx *index.Index, store *chunk.Store, counter *Counter, applier *Applier, tickets *Tickets, o CollectorOptions) *Collector {
-	g := &Collector{o: o, log: log, idx: idx, store: store, counter: counter, applier: applier, tickets: tickets, pass: make(chan struct{}, 1), kick: make(chan struct{}, 1), abandoned: map[seglog.SegmentID]bool{}}
+func NewCollector(log *seglog.Log, idx *index.Index, store *chunk.Store, counter *Counter, applier *Applier, pace *Pace, o CollectorOptions) *Collector {
+	g := &Collector{o: o, log: log, idx: idx, store: store, counter: counter, applier: applier, pace: pace, tickets: pace.tickets, pass: make(chan struct{}, 1), kick: make(chan struct{}, 1), abandoned: map[seglog.SegmentID]bool{}}
 	g.life, g.stop = context.WithCancel(context.Background())
 	return g
 }
@@ -212,8 +209,8 @@ func (g *Collector) Tidy() error {
 // the background may be using it for its copies. It lets that come to an end, and
 // drops every segment with nothing alive.
 func (g *Collector) Relieve(ctx context.Context) error {
-	g.relief.Add(1)
-	defer g.relief.Add(-1)
+	g.pace.relief.Add(1)
+	defer g.pace.relief.Add(-1)
 	leave, err := g.enter(ctx)
 	if err != nil {
 		return err
@@ -235,9 +232,9 @@ const (
 
 // lookAtLimbo is emptyLimbo in the background, and says when it may be next.
 func (g *Collector) lookAtLimbo(ctx context.Context) error {
-	began, rested := time.Now(), g.rested
+	began, rested := time.Now(), g.breath.rested
 	err := g.emptyLimbo(ctx, false)
-	worked := time.Since(began) - (g.rested - rested)
+	worked := time.Since(began) - (g.breath.rested - rested)
 	g.nextLook = time.Now().Add(min(max(lookEvery, lookRest*worked), lookAgain))
 	return err
 }
@@ -253,7 +250,7 @@ func (g *Collector) later(d time.Duration) {
 
 func (g *Collector) background(ctx context.Context) error {
 	defer g.hold()()
-	g.began, g.inBackground = time.Now(), true
+	g.breath.began, g.inBackground = time.Now(), true
 	defer func() { g.inBackground = false }()
 	for g.asked.Load() == 0 {
 		worked, _, err := g.dropStep(ctx, nil)
@@ -276,7 +273,7 @@ func (g *Collector) background(ctx context.Context) error {
 	// What follows looks at all of limbo and at every segment. Small operations
 	// come by the thousand a second, and change little there;
 	// but when they are held back for it, it does not wait.
-	if left := time.Until(g.nextLook); left > 0 && g.waited.Load() == 0 {
+	if left := time.Until(g.nextLook); left > 0 && g.pace.waited.Load() == 0 {
 		g.later(left)
 		return nil
 	}
@@ -400,7 +397,7 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 	if err := g.waitApplied(ctx); err != nil {
 		return report(), err
 	}
-	g.began = time.Now()
+	g.breath.began = time.Now()
 	due := g.counter.dying()
 	for {
 		worked, finished, err := g.dropStep(ctx, due)
@@ -573,7 +570,7 @@ func (g *Collector) emptyLimbo(ctx context.Context, wait bool) error {
 				return ctx.Err()
 			case <-time.After(time.Millisecond):
 			}
-			g.began = time.Now() // this was no work
+			g.breath.began = time.Now() // this was no work
 		}
 		var d int
 		err := g.withRoom(func() error {

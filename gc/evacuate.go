@@ -35,7 +35,7 @@ func (g *Collector) Evacuate(ctx context.Context, segments []seglog.SegmentID) (
 	if err := g.waitApplied(ctx); err != nil {
 		return nil, err
 	}
-	g.began = time.Now()
+	g.breath.began = time.Now()
 	if err := g.sealOpen(ctx); err != nil {
 		return nil, err
 	}

@@ -2,7 +2,10 @@ package gc
 
 import (
 	"context"
+	"sync/atomic"
 	"time"
+
+	"github.com/snapstore/snapstore/internal/seglog"
 )
 
 const (
@@ -21,32 +24,77 @@ const (
 	restStep = time.Millisecond
 )
 
-// breathe is called between the steps of a pass, and rests if it is time to. Who
-// holds pass calls it, and no other lock.
-func (g *Collector) breathe(ctx context.Context) {
-	g.keepUp(ctx)
-	worked := time.Since(g.began)
+// A Pace says when work in the background leaves the processor to operations. Safe for
+// concurrent use.
+type Pace struct {
+	log     *seglog.Log
+	tickets *Tickets
+	// waited is how many wait for a pass to come on, see Hurry, and relief how many for
+	// room that the pass that works may be using.
+	waited, relief atomic.Int32
+}
+
+// NewPace makes a pace for the store of a log and the operations on it.
+func NewPace(log *seglog.Log, tickets *Tickets) *Pace { return &Pace{log: log, tickets: tickets} }
+
+// Breather gives one goroutine what it calls between its steps, beside no lock that an
+// operation may want: it rests if it is time to and operations are under way.
+func (p *Pace) Breather() (breathe func()) {
+	b := breath{began: time.Now()}
+	return func() { b.take(p.beside) }
+}
+
+// beside says whether who works is beside operations, and nobody waits for it.
+func (p *Pace) beside() bool { return !p.wanted() && p.tickets.Active() > 0 }
+
+// wanted says that somebody waits for what the background will give back.
+func (p *Pace) wanted() bool {
+	return p.waited.Load() > 0 || p.relief.Load() > 0 || p.log.Short()
+}
+
+// Hurry keeps passes from resting until done is called: somebody waits for them.
+func (p *Pace) Hurry() (done func()) {
+	p.waited.Add(1)
+	return func() { p.waited.Add(-1) }
+}
+
+// breath is how one goroutine works and rests in turns.
+type breath struct {
+	began  time.Time     // when it last rested
+	rested time.Duration // in all
+}
+
+// take rests if it is time to, for as long as rests says that there is reason to.
+func (b *breath) take(rests func() bool) {
+	worked := time.Since(b.began)
 	if worked < stint {
 		return
 	}
 	began := time.Now()
 	end := began.Add(min(pace*worked, maxRest))
-	for g.rests() && ctx.Err() == nil {
+	for rests() {
 		left := time.Until(end)
 		if left <= 0 {
 			break
 		}
 		time.Sleep(min(left, restStep))
 	}
-	g.began = time.Now()
-	g.rested += g.began.Sub(began)
+	b.began = time.Now()
+	b.rested += b.began.Sub(began)
+}
+
+// breathe is called between the steps of a pass, and rests if it is time to. Who
+// holds pass calls it, and no other lock.
+func (g *Collector) breathe(ctx context.Context) {
+	g.keepUp(ctx)
+	g.breath.take(func() bool { return g.rests() && ctx.Err() == nil })
 }
 
 // keepUp drops whatever waits for it while operations are held back for that: a pass
 // that works on what there was at its beginning would hold them back to its end. It
 // takes no room that is scarce, and what fails shows in the pass's own next step.
 func (g *Collector) keepUp(ctx context.Context) {
-	for g.waited.Load() > 0 && ctx.Err() == nil {
+	for g.pace.waited.Load() > 0 && ctx.Err() == nil {
 		if worked, _, err := g.tryDrop(ctx, nil); err != nil || !worked {
 			return
 		}
@@ -56,17 +104,8 @@ func (g *Collector) keepUp(ctx context.Context) {
 // rests says whether there is reason to rest: nobody waits for what the pass will
 // give back.
 func (g *Collector) rests() bool {
-	if g.waited.Load() > 0 || g.relief.Load() > 0 || g.log.Short() {
-		return false
-	}
-	if g.inBackground && g.asked.Load() > 0 {
+	if g.pace.wanted() || g.inBackground && g.asked.Load() > 0 {
 		return false
 	}
 	return g.inBackground || g.tickets.Active() > 0
-}
-
-// Hurry keeps passes from resting until done is called: somebody waits for them.
-func (g *Collector) Hurry() (done func()) {
-	g.waited.Add(1)
-	return func() { g.waited.Add(-1) }
 }

@@ -271,7 +271,7 @@ func (g *Collector) worthDisowning(emptied []victim) bool {
 	for _, s := range g.log.Segments() {
 		all += s.Size
 	}
-	return free >= g.o.SegmentSize || free >= all/16 || g.relief.Load() > 0
+	return free >= g.o.SegmentSize || free >= all/16 || g.pace.relief.Load() > 0
 }
 
 // disown gives a floor above every durable state of the index. The index is

@@ -26,7 +26,7 @@ func (x *Index) openFilter(m meta) error {
 		return err
 	}
 	if n <= smallFilter {
-		return x.buildFilter(n)
+		return x.buildFilter(n, func() {})
 	}
 	x.startFilterBuild()
 	return nil
@@ -42,7 +42,7 @@ func (x *Index) startFilterBuild() {
 		defer x.filterBuilding.Store(false)
 		n, err := x.estimateEntries()
 		if err == nil {
-			err = x.buildFilter(n)
+			err = x.buildFilter(n, x.breather())
 		}
 		if err == nil {
 			return
@@ -80,7 +80,7 @@ func (x *Index) addToFilters(entries []changedEntry) {
 // buildFilter makes a filter of all entries and puts it in place. Batches go on
 // meanwhile: from the moment the scan's state is fixed they add to the new
 // filter too.
-func (x *Index) buildFilter(n uint64) error {
+func (x *Index) buildFilter(n uint64, breathe func()) error {
 	var seed [8]byte
 	if _, err := rand.Read(seed[:]); err != nil {
 		return err
@@ -96,7 +96,7 @@ func (x *Index) buildFilter(n uint64) error {
 	if err != nil {
 		return err
 	}
-	err = x.fillFilter(f, c)
+	err = x.fillFilter(f, c, breathe)
 	x.commit.Lock()
 	defer x.commit.Unlock()
 	x.building = nil
@@ -108,8 +108,12 @@ func (x *Index) buildFilter(n uint64) error {
 }
 
 // fillFilter adds all keys of c to f and closes c.
-func (x *Index) fillFilter(f *filter, c *cursor) error {
-	for c.next() {
+func (x *Index) fillFilter(f *filter, c *cursor, breathe func()) error {
+	c.mem.breathe = breathe
+	for n := 0; c.next(); n++ {
+		if n%breatheEvery == 0 {
+			breathe()
+		}
 		select {
 		case <-x.closing:
 			_ = c.close()

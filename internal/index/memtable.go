@@ -246,6 +246,8 @@ type changes struct {
 
 	key, val []byte // of the first
 	isGone   bool
+
+	breathe func() // see Options.Breather; nil where somebody waits
 }
 
 type changedEntry struct {
@@ -290,6 +292,7 @@ func (c *changes) add(t *memtable, in span, newer *memtable) {
 				}
 			}
 			c.entries = append(c.entries, changedEntry{id, cell})
+			c.step(len(c.entries))
 		}
 	}
 	if in.meets(kindLimbo) {
@@ -304,6 +307,7 @@ func (c *changes) add(t *memtable, in span, newer *memtable) {
 					}
 				}
 				c.limbo = append(c.limbo, changedLimbo{id, p})
+				c.step(len(c.limbo))
 			}
 		}
 	}
@@ -355,34 +359,63 @@ func (s span) lastPart(kind byte) int {
 }
 
 func (c *changes) sort() {
-	sortByID(c.entries, func(e *changedEntry) *ID { return &e.id })
-	sortByID(c.limbo, func(l *changedLimbo) *ID { return &l.id })
+	sortByID(c.entries, func(e *changedEntry) *ID { return &e.id }, c.step)
+	sortByID(c.limbo, func(l *changedLimbo) *ID { return &l.id }, c.step)
 	slices.SortFunc(c.rest, func(a, b changedRest) int { return strings.Compare(a.key, b.key) })
 }
 
+// breatheEvery is after how many changes a step ends: tables take some 1 us for each.
+const breatheEvery = 256
+
+// step is called after the nth change.
+func (c *changes) step(n int) {
+	if c.breathe != nil && n%breatheEvery == 0 {
+		c.breathe()
+	}
+}
+
 // sortByID sorts by the start of the ID, which mostly settles it, and moves each
-// item once.
-func sortByID[T any](items []T, id func(*T) *ID) {
+// item once. First each goes to those with the same first byte, so that no sort is long;
+// step is called after the nth item.
+func sortByID[T any](items []T, id func(*T) *ID, step func(n int)) {
 	type at struct {
 		prefix uint64
 		i      uint32
 	}
-	order := make([]at, len(items))
+	var ends [256]int
 	for i := range items {
-		order[i] = at{prefixOf(id(&items[i])[:]), uint32(i)}
+		ends[id(&items[i])[0]]++
 	}
-	slices.SortFunc(order, func(a, b at) int {
-		switch {
-		case a.prefix < b.prefix:
-			return -1
-		case a.prefix > b.prefix:
-			return 1
+	for b, n := range ends[:255] {
+		ends[b+1] += n
+	}
+	order := make([]at, len(items))
+	for i := len(items) - 1; i >= 0; i-- {
+		p := id(&items[i])
+		ends[p[0]]-- // becomes where the byte starts
+		order[ends[p[0]]] = at{prefixOf(p[:]), uint32(i)}
+		step(i)
+	}
+	for b, start := range ends {
+		end := len(order)
+		if b < 255 {
+			end = ends[b+1]
 		}
-		return bytes.Compare(id(&items[a.i])[:], id(&items[b.i])[:])
-	})
+		slices.SortFunc(order[start:end], func(a, b at) int {
+			switch {
+			case a.prefix < b.prefix:
+				return -1
+			case a.prefix > b.prefix:
+				return 1
+			}
+			return bytes.Compare(id(&items[a.i])[:], id(&items[b.i])[:])
+		})
+		step(0)
+	}
 	sorted := make([]T, len(items))
 	for k, a := range order {
 		sorted[k] = items[a.i]
+		step(k)
 	}
 	copy(items, sorted)
 }

@@ -53,6 +53,10 @@ type Options struct {
 	// be nil. Without it a full disk can end the index's trust: Pebble does not
 	// survive a MANIFEST that it can not write.
 	MakeRoom func() bool
+	// Breather makes what a goroutine that flushes, or builds a filter, calls between
+	// steps of some tenths of a millisecond. It may sleep, to leave the processor to
+	// others, and is not called while a commit waits for a flush. It may be nil.
+	Breather func() (breathe func())
 	// Floor is the lowest watermark from which the log can still be replayed.
 	Floor uint64
 }
@@ -83,6 +87,9 @@ func (o Options) withDefaults() Options {
 	}
 	if o.Logger == nil {
 		o.Logger = slog.New(slog.DiscardHandler)
+	}
+	if o.Breather == nil {
+		o.Breather = func() func() { return func() {} }
 	}
 	if o.Check == nil {
 		o.Check = func(uint64, [32]byte) error { return nil }

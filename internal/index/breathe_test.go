@@ -1,0 +1,98 @@
+package index
+
+import (
+	"bytes"
+	"slices"
+	"sync/atomic"
+	"testing"
+	"time"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
+
+// Flushes and builds of filters breathe all the way, and what they write is complete.
+func TestBackgroundBreathes(t *testing.T) {
+	const n = 40 * breatheEvery
+	o := testOptions(t, vfs.NewMem())
+	mustClose(t, create(t, o))
+	var breaths atomic.Int64
+	breathe := func() { breaths.Add(1) }
+	o.Breather = func() func() { return breathe }
+	o.MemTableSize = 64 << 20
+	x := mustOpen(t, o)
+	ids := testIDs(9, n)
+	slices.SortFunc(ids, func(a, b ID) int { return bytes.Compare(a[:], b[:]) })
+	commit(t, x, func(b *Batch) {
+		for _, id := range ids {
+			b.AddEntry(id, Entry{Location: page(1, 0, 0), Count: 1})
+			b.PutLimbo(id)
+		}
+	})
+	// Copying, two rounds of sorting and writing, of entries and of limbo, and each sort
+	// of those with the same first byte.
+	breaths.Store(0)
+	if err := x.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	if got := breaths.Load(); got < 2*(4*n/breatheEvery+256) {
+		t.Errorf("%d breaths in a flush of %d changes", got, 2*n)
+	}
+	breaths.Store(0)
+	if err := x.buildFilter(n, breathe); err != nil {
+		t.Fatal(err)
+	}
+	if got := breaths.Load(); got < n/breatheEvery {
+		t.Errorf("%d breaths in a filter of %d entries", got, n)
+	}
+	mustClose(t, x)
+	x = mustOpen(t, o)
+	defer mustClose(t, x)
+	if limbo, err := x.Limbo(ID{}, 2*n); err != nil || len(limbo) != n {
+		t.Errorf("%d of %d in limbo: %v", len(limbo), n, err)
+	}
+	found := 0
+	err := x.GetSorted(ids, func(_ int, _ Entry, ok bool) error {
+		if ok {
+			found++
+		}
+		return nil
+	})
+	if err != nil || found != n {
+		t.Errorf("%d of %d entries: %v", found, n, err)
+	}
+}
+
+// A flush that rests for as long as nobody waits goes on for a commit that does.
+func TestFlushDoesNotRestForACommit(t *testing.T) {
+	o := testOptions(t, vfs.NewMem())
+	mustClose(t, create(t, o))
+	var x *Index
+	opened, gaveUp := make(chan struct{}), time.Now().Add(time.Minute)
+	o.MemTableSize = minMemTableSize
+	o.Breather = func() func() {
+		return func() {
+			<-opened
+			for x.flushes.held.Load() == 0 {
+				if time.Now().After(gaveUp) {
+					t.Error("no commit waits, and none goes on")
+					return
+				}
+				time.Sleep(time.Millisecond)
+			}
+		}
+	}
+	x = mustOpen(t, o)
+	close(opened)
+	for i := range uint64(3 * maxUnflushed) {
+		commit(t, x, func(b *Batch) {
+			for _, id := range testIDs(i, minMemTableSize/entryBytes) {
+				b.AddEntry(id, Entry{Location: page(1, 0, 0), Count: 1})
+			}
+		})
+	}
+	if x.counters.stalls.Load() == 0 {
+		t.Error("no commit had to wait")
+	}
+	x.flushes.held.Add(1) // so that what is left is flushed
+	mustClose(t, x)
+}
