@@ -131,7 +131,8 @@ func (m *mix) coldAndRebuild(ctx context.Context, s *store) error {
 	}
 	stored := s.e.Stats().LiveBytes
 	cold := func() (bool, error) {
-		if err := s.close(); err != nil {
+		// What the next process would apply again, and drop, is no part of restoring.
+		if err := errors.Join(s.settle(ctx), s.e.FlushIndex(), s.close()); err != nil {
 			return false, err
 		}
 		ok, err := limit.ForgetTree(s.dir)

@@ -121,6 +121,10 @@ const (
 	leastWindow = 8 << 10
 )
 
+// warmShare is of what a read of many pages is for the index to be asked for at once: it
+// takes some 70 bytes a page where nothing else is in it.
+const warmShare = 8
+
 // ReadAt implements io.ReaderAt. All of p is the call's own until it returns: pages that
 // occur again are copied from there, and what comes next may be written already when
 // reading fails. Beyond 32 MiB it uses up to 32 bytes a page besides.
@@ -234,6 +238,9 @@ func (r *SectionReader) ahead(ctx context.Context, off, length uint64) iter.Seq2
 		err    error
 	}
 	return func(yield func([]byte, error) bool) {
+		if length >= leastWindow*PageSize {
+			r.s.e.idx.Warm(int64(length) / warmShare)
+		}
 		end := off + length
 		reading, stop := context.WithCancel(ctx)
 		free, pieces := make(chan []byte, 2), make(chan piece)
@@ -296,6 +303,7 @@ func (r *SectionReader) fillWhole(ctx context.Context, first uint64, p []byte, w
 		}
 		return len(p), nil
 	}
+	r.s.e.idx.Warm(int64(len(p)) / warmShare)
 	earlier := r.s.from.NewEarlier(p)
 	var walks sync.WaitGroup
 	defer func() {
