@@ -121,9 +121,16 @@ const (
 	leastWindow = 8 << 10
 )
 
-// warmShare is of what a read of many pages is for the index to be asked for at once: it
-// takes some 70 bytes a page where nothing else is in it.
+// warmShare: the index is read ahead where its tables take no more than an eighth of
+// what is read. They have some 70 bytes for a page.
 const warmShare = 8
+
+// warm has the index read ahead for a read of so many bytes, if that is much.
+func (r *SectionReader) warm(n uint64) {
+	if n >= leastWindow*PageSize {
+		r.s.e.idx.Warm(int64(n) / warmShare)
+	}
+}
 
 // ReadAt implements io.ReaderAt. All of p is the call's own until it returns: pages that
 // occur again are copied from there, and what comes next may be written already when
@@ -238,9 +245,7 @@ func (r *SectionReader) ahead(ctx context.Context, off, length uint64) iter.Seq2
 		err    error
 	}
 	return func(yield func([]byte, error) bool) {
-		if length >= leastWindow*PageSize {
-			r.s.e.idx.Warm(int64(length) / warmShare)
-		}
+		r.warm(length)
 		end := off + length
 		reading, stop := context.WithCancel(ctx)
 		free, pieces := make(chan []byte, 2), make(chan piece)
@@ -296,6 +301,7 @@ type fillPlan struct {
 // fillWhole reads whole pages from first on, in windows of so many: while one is read,
 // the tree is walked for the next. What occurs again is copied from where it was read to.
 func (r *SectionReader) fillWhole(ctx context.Context, first uint64, p []byte, window int) (n int, err error) {
+	r.warm(uint64(len(p)))
 	var plans [2]fillPlan
 	if len(p) <= window*PageSize {
 		if err := r.fill(ctx, first, p, &plans[0]); err != nil {
@@ -303,7 +309,6 @@ func (r *SectionReader) fillWhole(ctx context.Context, first uint64, p []byte, w
 		}
 		return len(p), nil
 	}
-	r.s.e.idx.Warm(int64(len(p)) / warmShare)
 	earlier := r.s.from.NewEarlier(p)
 	var walks sync.WaitGroup
 	defer func() {

@@ -38,10 +38,11 @@ type Pace struct {
 func NewPace(log *seglog.Log, tickets *Tickets) *Pace { return &Pace{log: log, tickets: tickets} }
 
 // Breather gives one goroutine what it calls between its steps, beside no lock that an
-// operation may want: it rests if it is time to and operations are under way.
-func (p *Pace) Breather() (breathe func()) {
+// operation may want: it rests if it is time to, while operations are under way and may
+// is true.
+func (p *Pace) Breather(may func() bool) (breathe func()) {
 	b := breath{began: time.Now()}
-	return func() { b.take(p.beside) }
+	return func() { b.take(func() bool { return may() && p.beside() }) }
 }
 
 // beside says whether who works is beside operations, and nobody waits for it.

@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"slices"
 	"syscall"
+	"time"
 
 	"github.com/snapstore/snapstore/internal/failpoint"
 	"github.com/snapstore/snapstore/internal/seglog"
@@ -189,8 +190,14 @@ func (g *Collector) empty(ctx context.Context, v victim) (damaged bool, err erro
 	return true, g.counter.Abandon(ids)
 }
 
-// flush makes the index durable.
-func (g *Collector) flush() error { return g.withRoom(g.idx.Flush) }
+// flush makes the index durable, and rests meanwhile if the pass does.
+func (g *Collector) flush() error {
+	if !g.rests() {
+		return g.withRoom(g.idx.Flush)
+	}
+	defer func() { g.breath.began = time.Now() }() // it worked and rested in turns
+	return g.withRoom(g.idx.FlushBeside)
+}
 
 // withRoom does a step that frees segments. On a full disk it may have the room
 // that is kept back for those who make room.

@@ -17,7 +17,7 @@ func TestBackgroundBreathes(t *testing.T) {
 	mustClose(t, create(t, o))
 	var breaths atomic.Int64
 	breathe := func() { breaths.Add(1) }
-	o.Breather = func() func() { return breathe }
+	o.Breather = func(func() bool) func() { return breathe }
 	o.MemTableSize = 64 << 20
 	x := mustOpen(t, o)
 	ids := testIDs(9, n)
@@ -62,37 +62,51 @@ func TestBackgroundBreathes(t *testing.T) {
 	}
 }
 
-// A flush that rests for as long as nobody waits goes on for a commit that does.
-func TestFlushDoesNotRestForACommit(t *testing.T) {
+// A flush that rests for as long as it may goes on for who waits: a commit that wants
+// room, Flush, and Close.
+func TestFlushDoesNotRestForWhoWaits(t *testing.T) {
 	o := testOptions(t, vfs.NewMem())
 	mustClose(t, create(t, o))
-	var x *Index
-	opened, gaveUp := make(chan struct{}), time.Now().Add(time.Minute)
+	var rests atomic.Int64
+	gaveUp := time.Now().Add(time.Minute)
 	o.MemTableSize = minMemTableSize
-	o.Breather = func() func() {
+	o.Breather = func(may func() bool) func() {
 		return func() {
-			<-opened
-			for x.flushes.held.Load() == 0 {
+			for may() {
+				rests.Add(1)
 				if time.Now().After(gaveUp) {
-					t.Error("no commit waits, and none goes on")
+					t.Error("it rests on and on")
 					return
 				}
 				time.Sleep(time.Millisecond)
 			}
 		}
 	}
-	x = mustOpen(t, o)
-	close(opened)
-	for i := range uint64(3 * maxUnflushed) {
+	x := mustOpen(t, o)
+	fill := func(seed uint64) {
 		commit(t, x, func(b *Batch) {
-			for _, id := range testIDs(i, minMemTableSize/entryBytes) {
+			for _, id := range testIDs(seed, minMemTableSize/entryBytes) {
 				b.AddEntry(id, Entry{Location: page(1, 0, 0), Count: 1})
 			}
 		})
 	}
-	if x.counters.stalls.Load() == 0 {
-		t.Error("no commit had to wait")
+	for i := range uint64(3 * maxUnflushed) {
+		fill(i)
 	}
-	x.flushes.held.Add(1) // so that what is left is flushed
+	if x.counters.stalls.Load() == 0 || rests.Load() == 0 {
+		t.Errorf("%d commits had to wait, %d rests", x.counters.stalls.Load(), rests.Load())
+	}
+	if err := x.Flush(); err != nil {
+		t.Fatal(err)
+	}
+	before := rests.Load()
+	fill(1000)
+	fill(1001) // one of them is flushed
+	for rests.Load() == before {
+		if time.Now().After(gaveUp) {
+			t.Fatal("nothing is flushed")
+		}
+		time.Sleep(time.Millisecond)
+	}
 	mustClose(t, x)
 }

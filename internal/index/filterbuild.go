@@ -38,11 +38,15 @@ func (x *Index) startFilterBuild() {
 	if x.filterBuilding.Swap(true) {
 		return
 	}
+	breathe := func() {}
+	if x.filter.Load() != nil { // without any, takes ask the tables for every page
+		breathe = x.breather()
+	}
 	x.builder.Go(func() {
 		defer x.filterBuilding.Store(false)
 		n, err := x.estimateEntries()
 		if err == nil {
-			err = x.buildFilter(n, x.breather())
+			err = x.buildFilter(n, breathe)
 		}
 		if err == nil {
 			return

@@ -29,8 +29,9 @@ type flushes struct {
 	failure       error
 	failing       bool
 	changed       chan struct{} // closed at the next change
-	// held is how many commits wait for room in memory.
-	held atomic.Int32
+	// waited is how many wait for what is frozen to be written, and not beside others:
+	// commits that want room in memory, and who calls Flush.
+	waited atomic.Int32
 	// again ends the wait for the next attempt.
 	again chan struct{}
 }
@@ -114,7 +115,14 @@ func (x *Index) Settled() bool {
 //
 // It writes tables, which are merged into the whole index sooner or later: call
 // it when the log needs the space or before the process ends, never per take.
-func (x *Index) Flush() (err error) {
+func (x *Index) Flush() error {
+	x.flushes.waited.Add(1)
+	defer x.flushes.waited.Add(-1)
+	return x.FlushBeside()
+}
+
+// FlushBeside is Flush for who can wait: it rests beside others, see Options.Breather.
+func (x *Index) FlushBeside() error {
 	if err := x.enter(); err != nil {
 		return err
 	}
@@ -281,12 +289,14 @@ func (x *Index) writeFrozen(m *memtable) (err error) {
 // breather gives what one goroutine in the background calls between its steps: a
 // flush of half a second on one of two cores made each take beside it twice as long.
 func (x *Index) breather() (breathe func()) {
-	rest := x.o.Breather()
-	return func() {
-		if x.flushes.held.Load() == 0 {
-			rest()
+	return x.o.Breather(func() bool {
+		select {
+		case <-x.closing:
+			return false
+		default:
+			return x.flushes.waited.Load() == 0
 		}
-	}
+	})
 }
 
 // takeIn hands tables to Pebble.
@@ -353,8 +363,8 @@ func (x *Index) makeRoom(over uint64) error {
 		lost = nil // known; an untrusted index goes on as long as it can
 	}
 	x.counters.stalls.Add(1)
-	x.flushes.held.Add(1)
-	defer x.flushes.held.Add(-1)
+	x.flushes.waited.Add(1)
+	defer x.flushes.waited.Add(-1)
 	for room := false; ; {
 		now := x.flushes.state()
 		waiting := x.unflushed()

@@ -52,7 +52,7 @@ type Index struct {
 	savedFilter atomic.Uint64
 	// comparing: a CountComparison is open.
 	comparing atomic.Bool
-	warm      atomic.Bool // see Warm
+	warmed    atomic.Bool // see Warm
 
 	flushes flushes
 	durable durableMeta

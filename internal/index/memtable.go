@@ -247,7 +247,7 @@ type changes struct {
 	key, val []byte // of the first
 	isGone   bool
 
-	breathe func() // see Options.Breather; nil where somebody waits
+	breathe func() // see Options.Breather; nil in scans
 }
 
 type changedEntry struct {
@@ -375,8 +375,8 @@ func (c *changes) step(n int) {
 }
 
 // sortByID sorts by the start of the ID, which mostly settles it, and moves each
-// item once. First each goes to those with the same first byte, so that no sort is long;
-// step is called after the nth item.
+// item once. First each goes to those with the same first byte, so that no sort is long.
+// step is called after each item with its number, and after each sort with 0.
 func sortByID[T any](items []T, id func(*T) *ID, step func(n int)) {
 	type at struct {
 		prefix uint64

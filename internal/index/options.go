@@ -54,9 +54,10 @@ type Options struct {
 	// survive a MANIFEST that it can not write.
 	MakeRoom func() bool
 	// Breather makes what a goroutine that flushes, or builds a filter, calls between
-	// steps of some tenths of a millisecond. It may sleep, to leave the processor to
-	// others, and is not called while a commit waits for a flush. It may be nil.
-	Breather func() (breathe func())
+	// its steps, most of which take some tenths of a millisecond. That may sleep, to
+	// leave the processor to others, for as long as may is true: nobody waits for the
+	// flush. Breather may be nil.
+	Breather func(may func() bool) (breathe func())
 	// Floor is the lowest watermark from which the log can still be replayed.
 	Floor uint64
 }
@@ -89,7 +90,7 @@ func (o Options) withDefaults() Options {
 		o.Logger = slog.New(slog.DiscardHandler)
 	}
 	if o.Breather == nil {
-		o.Breather = func() func() { return func() {} }
+		o.Breather = func(func() bool) func() { return func() {} }
 	}
 	if o.Check == nil {
 		o.Check = func(uint64, [32]byte) error { return nil }

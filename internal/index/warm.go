@@ -1,13 +1,17 @@
 package index
 
-import "strings"
+import (
+	"strings"
 
-// Warm asks the system to have all tables at hand soon, where they are no more than so
+	"github.com/snapstore/snapstore/internal/osfs"
+)
+
+// Warm asks the system to have all tables at hand soon, if together they have at most so
 // many bytes. Who reads much of a store wants most of them, and would wait for each
 // block: 11,000 of them for an image of 1 GiB that the system does not have in memory.
-// It is asked once for each opening, is a hint, and tells nothing.
+// It is asked once for each opening, waits for nothing, and reports no error.
 func (x *Index) Warm(most int64) {
-	if x.warm.Load() || x.enter() != nil {
+	if x.warmed.Load() || x.enter() != nil {
 		return
 	}
 	defer x.leave()
@@ -35,15 +39,22 @@ func (x *Index) Warm(most int64) {
 		}
 		tables = append(tables, table{path, st.Size()})
 	}
-	if x.warm.Swap(true) {
+	if len(tables) == 0 || x.warmed.Swap(true) {
 		return
 	}
-	for _, t := range tables {
-		f, err := x.gate.Open(t.path)
-		if err != nil {
-			continue
+	x.builder.Go(func() {
+		for _, t := range tables {
+			select {
+			case <-x.closing:
+				return
+			default:
+			}
+			f, err := x.gate.Open(t.path)
+			if err != nil {
+				continue
+			}
+			_ = osfs.Prefetch(f, 0, t.size)
+			_ = f.Close()
 		}
-		_ = f.Prefetch(0, t.size)
-		_ = f.Close()
-	}
+	})
 }

@@ -4,6 +4,8 @@ import (
 	"errors"
 	"fmt"
 	"io"
+
+	"github.com/snapstore/snapstore/internal/osfs"
 )
 
 // maxInFlight bounds the reads under way at one time.
@@ -61,7 +63,7 @@ func (l *Log) Prefetch(loc Loc, n int64) {
 		return
 	}
 	defer l.cache.put(f)
-	_ = f.Prefetch(int64(loc.Offset), n)
+	_ = osfs.Prefetch(f, int64(loc.Offset), n)
 }
 
 // PayloadSize is how long the payload of the frame at loc is.

@@ -61,8 +61,8 @@ func TestRealDisk(t *testing.T) {
 }
 
 // crashCopy returns what a crash of the process would leave of a log that runs on, with
-// the beginning of a batch behind each open segment. It is a copy: two logs in one
-// directory would end each other's segments.
+// zeros behind each open segment, as a write leaves them that made the file longer and no
+// more. It is a copy: two logs in one directory would end each other's segments.
 func crashCopy(t *testing.T, l *Log, dir string) string {
 	t.Helper()
 	crashed := filepath.Join(t.TempDir(), "store")
