@@ -9,12 +9,12 @@ import (
 )
 
 const (
-	// pace is how long a pass rests for each moment it worked: the background
+	// restRatio is how long a pass rests for each moment it worked: the background
 	// always, since what the process does besides is not ours to know, and who was
 	// asked for only beside operations. With three times as much, takes beside gc
 	// had a p99 of 146 ms for 163, and gc took 121 s for 76; with none, 253 to 348 ms
 	// and 37 s.
-	pace = 1
+	restRatio = 1
 	// stint is how long a pass works before it rests: many of its steps are shorter
 	// than what a timer can tell.
 	stint = 2 * time.Millisecond
@@ -72,7 +72,7 @@ func (b *breath) take(rests func() bool) {
 		return
 	}
 	began := time.Now()
-	end := began.Add(min(pace*worked, maxRest))
+	end := began.Add(min(restRatio*worked, maxRest))
 	for rests() {
 		left := time.Until(end)
 		if left <= 0 {
