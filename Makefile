@@ -74,7 +74,7 @@ torture: ## the fault matrix: FOR=10m, ROWS=crash,flip, SEED=1
 
 # What of the tests depends on the processor or the system, short enough for an
 # emulator.
-CROSS := ./internal/trackmem ./internal/pagehash ./internal/osfs ./chunk ./manifest
+CROSS := ./internal/trackmem ./internal/pagehash ./internal/pagedelta ./internal/osfs ./chunk ./manifest
 
 cross: ## build for other systems, and test on arm64 where qemu-user-static is here
 	GOARCH=arm64 $(GO) vet ./...

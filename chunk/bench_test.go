@@ -82,7 +82,7 @@ func limit(mem []byte, fresh [][]byte, prove bool) time.Duration {
 	parallel(len(fresh), func(i int) {
 		b := bufs.Get().(*[maxRaw + 512]byte)
 		out := s2.Encode(b[:], fresh[i])
-		if prove && !c.proves(CodecS2Parts, out, fresh[i]) {
+		if prove && !c.proves(CodecDelta, out, fresh[i]) {
 			panic("wrong")
 		}
 		bufs.Put(b)
@@ -124,7 +124,7 @@ func BenchmarkIngest(b *testing.B) {
 		b.StartTimer()
 		began := time.Now()
 		k := newKit(b, func(o *StoreOptions) { o.Workers = 0 })
-		w := k.s.NewWriter(WriterOptions{Codec: CodecS2Parts, Pins: k.s.NewPins(), Spill: func() (Spill, error) { return new(discard), nil }})
+		w := k.s.NewWriter(WriterOptions{Codec: CodecDelta, Pins: k.s.NewPins(), Spill: func() (Spill, error) { return new(discard), nil }})
 		if _, err := w.Ingest(context.Background(), benchSource(mem), nil, func(uint64, ID) error { return nil }); err != nil {
 			b.Fatal(err)
 		}
@@ -142,7 +142,7 @@ func BenchmarkIngest(b *testing.B) {
 func stored(b *testing.B, cache int64, mem []byte) (*kit, []ID) {
 	k := newKit(b, func(o *StoreOptions) { o.Workers, o.PageCacheBytes = 0, cache })
 	ids := make([]ID, len(mem)/PageSize)
-	w := k.s.NewWriter(WriterOptions{Codec: CodecS2Parts})
+	w := k.s.NewWriter(WriterOptions{Codec: CodecDelta})
 	if _, err := w.Ingest(context.Background(), benchSource(mem), nil, func(i uint64, id ID) error { ids[i] = id; return nil }); err != nil {
 		b.Fatal(err)
 	}

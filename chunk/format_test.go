@@ -44,7 +44,7 @@ func TestFormatTables(t *testing.T) {
 	n := func(i int) string { return fmt.Sprint(i) }
 	for field, want := range map[string][3]string{
 		"version":       {n(groupVersionAt), n(groupCodecAt - groupVersionAt), fmt.Sprintf("%d; %d with a domain behind the header", version, versionDomain)},
-		"codec":         {n(groupCodecAt), n(groupCountAt - groupCodecAt), fmt.Sprintf("%d %v, %d %v, %d %v, %d %v", CodecRaw, CodecRaw, CodecS2, CodecS2, CodecZstd, CodecZstd, CodecS2Parts, CodecS2Parts)},
+		"codec":         {n(groupCodecAt), n(groupCountAt - groupCodecAt), fmt.Sprintf("%d %v, %d %v, %d %v, %d %v, %d %v", CodecRaw, CodecRaw, CodecS2, CodecS2, CodecZstd, CodecZstd, CodecS2Parts, CodecS2Parts, CodecDelta, CodecDelta)},
 		"count":         {n(groupCountAt), n(groupZeroAt - groupCountAt), fmt.Sprintf("pages, 1 to %d", GroupPages)},
 		"reserved":      {n(groupZeroAt), n(groupRawAt - groupZeroAt), "0"},
 		"raw length":    {n(groupRawAt), n(groupStoredAt - groupRawAt), fmt.Sprintf("%d x count", PageSize)},
@@ -67,6 +67,8 @@ func TestFormatTables(t *testing.T) {
 		fmt.Sprintf("nodes of 1 to %d bytes", MaxNode),
 		fmt.Sprintf("one block of s2 for each %d pages", partPages),
 		fmt.Sprintf("more than %d pages", partPages),
+		fmt.Sprintf("with two bytes, a number of which the lowest %d bits", methodBits),
+		fmt.Sprintf("| %d | the page | | %d | the page as lines | | %d | a block of s2 |", methodRaw, methodDelta, methodS2),
 		"minus a sixteenth of it, rounded down",
 		fmt.Sprintf("windows of up to %d KiB", maxRaw>>10),
 		fmt.Sprintf("stand %d bytes, the domain", domainSize),
@@ -124,7 +126,12 @@ func TestFormatExamples(t *testing.T) {
 			continue
 		}
 		want := bytes.Repeat([]byte("a"), PageSize)
-		if g.codec == CodecS2Parts {
+		switch g.codec {
+		case CodecDelta:
+			second := bytes.Clone(want)
+			copy(second[100:], "xyz")
+			want = append(want, second...)
+		case CodecS2Parts:
 			for _, letter := range []string{"b", "c", "d", "e"} {
 				want = append(want, strings.Repeat(letter, PageSize)...)
 			}
@@ -134,7 +141,7 @@ func TestFormatExamples(t *testing.T) {
 			t.Errorf("%s: %v, %v", f[0], ids, err)
 		}
 	}
-	if found != 8 {
+	if found != 9 {
 		t.Errorf("%d examples", found)
 	}
 }

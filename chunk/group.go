@@ -155,8 +155,8 @@ func readGroup(payload []byte) (group, error) {
 	return g, nil
 }
 
-// headSize is how much of a payload is read to know which pages it has, and, under
-// CodecS2Parts, where its blocks are.
+// headSize is how much of a payload is read to know which pages it has, and where
+// its parts are.
 const headSize = groupHeader + domainSize + GroupPages*idSize + 2*(maxParts-1)
 
 // readHead reads what is in front of the data, of a payload of size bytes. There
@@ -209,7 +209,7 @@ func (g group) partAt(p part, size int) (off, end int, ok bool) {
 	switch g.codec {
 	case CodecRaw:
 		return p.first * PageSize, p.end * PageSize, p.end*PageSize <= size
-	case CodecS2Parts:
+	case CodecS2Parts, CodecDelta:
 		return blockAt(g.data, size, blocksOf(g.raw()), p.first/partPages)
 	}
 	return 0, size, true // the only part
@@ -234,7 +234,7 @@ type part struct{ first, end int }
 // parts yields the parts that hold pages in need, a bit for each slot.
 func (g group) parts(need uint32) iter.Seq[part] {
 	size := g.n
-	if g.codec == CodecS2Parts || g.codec == CodecRaw {
+	if g.codec.inParts() || g.codec == CodecRaw {
 		size = partPages
 	}
 	return func(yield func(part) bool) {
@@ -253,7 +253,7 @@ func (g group) sparse(need uint32) bool {
 	for range g.parts(need) {
 		n++
 	}
-	return (g.codec == CodecS2Parts || g.codec == CodecRaw) && 2*n*partPages <= g.n
+	return (g.codec.inParts() || g.codec == CodecRaw) && 2*n*partPages <= g.n
 }
 
 func (p part) bits() uint32 { return 1<<p.end - 1<<p.first }
@@ -307,11 +307,14 @@ func (g group) stored(p part) ([]byte, error) {
 // decodePart fills pages, of the part's raw() bytes, from its data, and nothing
 // beyond them.
 func (g group) decodePart(c *Coder, pages, stored []byte) error {
-	codec := g.codec
-	if codec == CodecS2Parts {
-		codec = CodecS2 // each is a block of it
+	pages = pages[:len(pages):len(pages)]
+	var err error
+	if g.codec.inParts() {
+		err = decompressPart(pages, g.codec, stored)
+	} else {
+		err = c.decompress(pages, g.codec, stored)
 	}
-	if err := c.decompress(pages[:len(pages):len(pages)], codec, stored); err != nil {
+	if err != nil {
 		return malformed{fmt.Errorf("chunk: group as %v: %w", g.codec, err)}
 	}
 	return nil
@@ -322,12 +325,18 @@ func (g group) decodePart(c *Coder, pages, stored []byte) error {
 // changed for the time of the call.
 func (g group) decodeFor(c *Coder, p part, pages, stored []byte, need uint32) (verified uint32, err error) {
 	need &= p.bits()
-	if g.codec == CodecS2 || g.codec == CodecS2Parts {
-		wanted := bits.Len32(need >> p.first)
-		if err := decompressPrefix(pages[:len(pages):len(pages)], wanted*PageSize, stored); err == nil {
-			if verified = g.matchPart(p, pages, need); verified == need {
-				return verified, nil
-			}
+	wanted, decoded := bits.Len32(need>>p.first)*PageSize, false
+	switch g.codec {
+	case CodecDelta:
+		// What is behind a page that can not be may not need it.
+		_ = decompressDelta(pages[:wanted:wanted], stored, false)
+		decoded = true
+	case CodecS2, CodecS2Parts:
+		decoded = decompressPrefix(pages[:len(pages):len(pages)], wanted, stored) == nil
+	}
+	if decoded {
+		if verified = g.matchPart(p, pages, need); verified == need {
+			return verified, nil
 		}
 		// Stopped too early, or damaged.
 	}

@@ -8,7 +8,7 @@ import (
 	"github.com/klauspost/compress/zstd"
 )
 
-var codecs = []Codec{CodecRaw, CodecS2, CodecZstd, CodecS2Parts}
+var codecs = []Codec{CodecRaw, CodecS2, CodecZstd, CodecS2Parts, CodecDelta}
 
 // Every number of pages under every codec comes back, and nothing is written
 // beyond the pages.
@@ -114,7 +114,7 @@ func TestGroupRefusesBadInput(t *testing.T) {
 // A codec that compresses wrongly is found out before anything is stored.
 func TestCodecThatFails(t *testing.T) {
 	ids, pages := fillPages(1, GroupPages)
-	for _, codec := range []Codec{CodecS2, CodecZstd, CodecS2Parts} {
+	for _, codec := range []Codec{CodecS2, CodecZstd, CodecS2Parts, CodecDelta} {
 		c := Coder{spoil: func(b []byte) { b[len(b)/2] ^= 1 }}
 		out, used, err := c.AppendGroup(nil, codec, ids, pages)
 		if err != nil || used != CodecRaw || c.Faults() != 1 {

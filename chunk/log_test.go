@@ -194,7 +194,7 @@ func TestAnyByteOnDisk(t *testing.T) {
 	w := k.s.NewWriter(WriterOptions{NoDedup: true})
 	for i, codec := range codecs {
 		n := 2
-		if codec == CodecS2Parts {
+		if codec.inParts() {
 			n = partPages + 1
 		}
 		ids, pages := fillPages(uint64(1+30*i), n)
@@ -215,7 +215,7 @@ func TestAnyByteOnDisk(t *testing.T) {
 		}
 	}
 	k.apply()
-	if len(places) != 14 {
+	if len(places) != 19 {
 		t.Fatalf("%d placements", len(places))
 	}
 	path := ""

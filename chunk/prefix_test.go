@@ -56,7 +56,8 @@ func TestDecodeFor(t *testing.T) {
 		image func(int, []byte)
 	}{
 		"s2": {CodecS2, structured}, "s2 runs": {CodecS2, same}, "zstd": {CodecZstd, structured},
-		"parts": {CodecS2Parts, structured}, "parts runs": {CodecS2Parts, same}, "raw": {CodecRaw, random},
+		"parts": {CodecS2Parts, structured}, "parts runs": {CodecS2Parts, same},
+		"delta": {CodecDelta, structured}, "delta runs": {CodecDelta, same}, "raw": {CodecRaw, random},
 	} {
 		t.Run(name, func(t *testing.T) {
 			k := newKit(t, nil)
@@ -122,8 +123,14 @@ func TestDecodeForStopsEarly(t *testing.T) {
 // One page of a group in parts costs its part alone, whether it is kept or not.
 func TestPartsStandAlone(t *testing.T) {
 	t.Parallel()
+	for _, codec := range []Codec{CodecS2Parts, CodecDelta} {
+		t.Run(codec.String(), func(t *testing.T) { partsStandAlone(t, codec) })
+	}
+}
+
+func partsStandAlone(t *testing.T, codec Codec) {
 	rng := rand.New(rand.NewPCG(7, 9))
-	g, pages := groupOf(t, CodecS2Parts, GroupPages-1, func(_ int, p []byte) {
+	g, pages := groupOf(t, codec, GroupPages-1, func(_ int, p []byte) {
 		for b := 0; b < PageSize; b += 8 {
 			binary.LittleEndian.PutUint64(p[b:], rng.Uint64N(1<<20))
 		}

@@ -27,7 +27,7 @@ func TestSalvage(t *testing.T) {
 	if err := SumPages(ids, pages); err != nil {
 		t.Fatal(err)
 	}
-	for _, codec := range []Codec{CodecRaw, CodecS2, CodecZstd, CodecS2Parts} {
+	for _, codec := range []Codec{CodecRaw, CodecS2, CodecZstd, CodecS2Parts, CodecDelta} {
 		var c Coder
 		payload, _, err := c.AppendGroup(nil, codec, ids, pages)
 		if err != nil {

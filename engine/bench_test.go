@@ -59,7 +59,7 @@ func compressed(b *testing.B, pages []byte) int {
 		if err := chunk.SumPages(ids, g); err != nil {
 			b.Fatal(err)
 		}
-		enc, _, err := chunk.AppendGroup(nil, chunk.CodecS2Parts, ids, g)
+		enc, _, err := chunk.AppendGroup(nil, chunk.CodecDelta, ids, g)
 		if err != nil {
 			b.Fatal(err)
 		}
@@ -188,7 +188,7 @@ func pipelineLimit(img []byte, prove bool) time.Duration {
 						continue
 					}
 					if prove {
-						_, _, _ = coders[w].AppendGroup(outs[w][:0], chunk.CodecS2Parts, keptIDs, kept)
+						_, _, _ = coders[w].AppendGroup(outs[w][:0], chunk.CodecDelta, keptIDs, kept)
 					} else {
 						s2.Encode(outs[w], kept)
 					}

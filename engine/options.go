@@ -75,7 +75,7 @@ type Options struct {
 	// refused with ErrCollision and changes nothing. Operations that write then go
 	// one after the other, and each page that did not change costs a read.
 	CompareOnHit bool
-	// Codec compresses new groups; the zero value is s2-parts. Use chunk.CodecRaw
+	// Codec compresses new groups; the zero value is delta. Use chunk.CodecRaw
 	// through NoCompression.
 	Codec chunk.Codec
 	// NoCompression stores pages as they are.
@@ -158,7 +158,7 @@ func (o *Options) withDefaults() Options {
 	def(&c.SnapshotLimit, DefaultSnapshotLimit)
 	def(&c.SegmentSize, DefaultSegmentSize)
 	if c.Codec == chunk.CodecRaw && !c.NoCompression {
-		c.Codec = chunk.CodecS2Parts
+		c.Codec = chunk.CodecDelta
 	}
 	def(&c.PageCache, DefaultPageCache)
 	def(&c.NodeCache, DefaultNodeCache)

@@ -69,7 +69,7 @@ func anyOptions(rng *rand.Rand) func(*engine.Options) {
 	table := int64(256<<10) << rng.IntN(6)
 	cache := []int64{1, 64 << 10, 16 << 20}
 	page, node, idx := cache[rng.IntN(3)], cache[rng.IntN(3)], cache[rng.IntN(3)]
-	codec := []chunk.Codec{chunk.CodecRaw, chunk.CodecS2, chunk.CodecZstd, chunk.CodecS2Parts}[rng.IntN(4)]
+	codec := []chunk.Codec{chunk.CodecRaw, chunk.CodecS2, chunk.CodecZstd, chunk.CodecS2Parts, chunk.CodecDelta}[rng.IntN(5)]
 	below := 0.1 + 0.85*rng.Float64()
 	ballast := []int64{-1, 4 << 10, 1 << 20}[rng.IntN(3)]
 	idle := []time.Duration{-1, time.Millisecond, time.Second}[rng.IntN(3)]

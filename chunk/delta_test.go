@@ -1,0 +1,133 @@
+package chunk
+
+import (
+	"bytes"
+	"encoding/binary"
+	"math/rand/v2"
+	"strings"
+	"testing"
+
+	"github.com/klauspost/compress/s2"
+
+	"github.com/snapstore/snapstore/internal/pagedelta"
+)
+
+// kindsOfPages are pages that each method is best for, and what it is.
+func kindsOfPages(r *rand.Rand) map[method][]byte {
+	records, text, random := make([]byte, PageSize), make([]byte, PageSize), make([]byte, PageSize)
+	for at := 0; at+32 <= PageSize; at += 32 {
+		binary.LittleEndian.PutUint64(records[at:], 0x7f00aabb0000)
+		binary.LittleEndian.PutUint64(records[at+8:], 0x7f00aacc0000+r.Uint64N(1<<16))
+		binary.LittleEndian.PutUint32(records[at+16:], r.Uint32N(100))
+	}
+	words := strings.Fields("store page log root canister memory snapshot record segment frame group manifest watermark epoch")
+	for at := 0; at < PageSize; {
+		at += copy(text[at:], words[r.IntN(len(words))]+" ")
+	}
+	for i := range random {
+		random[i] = byte(r.Uint32())
+	}
+	return map[method][]byte{methodDelta: records, methodS2: text, methodRaw: random}
+}
+
+// methods are those of a part's pages.
+func methods(t *testing.T, part []byte) (ms []method) {
+	t.Helper()
+	for len(part) > 0 {
+		head := binary.LittleEndian.Uint16(part)
+		ms = append(ms, method(head>>methodBits))
+		part = part[pageHead+int(head&(1<<methodBits-1)):]
+	}
+	return ms
+}
+
+// Each page is stored the way that suits it, whatever stands beside it, and in
+// little more than by that way alone.
+func TestDeltaMethods(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(7, 10))
+	for range 50 {
+		kinds := kindsOfPages(r)
+		var pages []byte
+		var want []method
+		for range 1 + r.IntN(partPages) {
+			m := method(r.IntN(3))
+			pages, want = append(pages, kinds[m]...), append(want, m)
+			if m == methodRaw {
+				kinds = kindsOfPages(r) // or it is not random the second time
+			}
+		}
+		part := new(deltaScratch).append(nil, pages)
+		if got := methods(t, part); len(got) != len(want) {
+			t.Fatalf("%d pages: %v", len(want), got)
+		} else {
+			for i := range got {
+				// A second page of a part may be found in the first.
+				if got[i] != want[i] && (i == 0 || want[i] == methodRaw || got[i] != methodDelta) {
+					t.Fatalf("page %d of %v is stored as %v", i, want, got)
+				}
+			}
+		}
+		back := make([]byte, len(pages))
+		if err := decompressDelta(back, part, true); err != nil || !bytes.Equal(back, pages) {
+			t.Fatal(err)
+		}
+	}
+}
+
+// What Coder promises about room holds for its scratch.
+func TestDeltaRoom(t *testing.T) {
+	t.Parallel()
+	var w deltaScratch
+	if n := s2.MaxEncodedLen(PageSize); n > len(w.s2) {
+		t.Fatalf("s2 needs %d", n)
+	}
+	// A group of random pages, the last of which is compressed into what is left.
+	if n := 2*(maxParts-1) + (GroupPages-1)*(pageHead+PageSize) + pageHead + pagedelta.MaxEncoded + 8; n > maxCompressed {
+		t.Fatalf("delta needs %d", n)
+	}
+	if PageSize > 1<<methodBits-1 {
+		t.Fatal("a page's size does not fit")
+	}
+}
+
+// Each rule of a part's bytes, broken alone.
+func TestDeltaMalformed(t *testing.T) {
+	t.Parallel()
+	kinds := kindsOfPages(rand.New(rand.NewPCG(7, 11)))
+	pages := append(append(bytes.Clone(kinds[methodDelta]), kinds[methodS2]...), kinds[methodRaw]...)
+	part := new(deltaScratch).append(nil, pages)
+	size := func(part []byte) int { return int(binary.LittleEndian.Uint16(part) & (1<<methodBits - 1)) }
+	second := pageHead + size(part)
+	third := second + pageHead + size(part[second:])
+	head := func(b []byte, at int, m method, size int) []byte {
+		binary.LittleEndian.PutUint16(b[at:], uint16(m)<<methodBits|uint16(size))
+		return b
+	}
+	for name, bad := range map[string][]byte{
+		"nothing":            {},
+		"half a head":        part[:third+1],
+		"an end too soon":    part[:len(part)-1],
+		"more at the end":    append(bytes.Clone(part), 0),
+		"a method too many":  head(bytes.Clone(part), 0, methodS2+1, size(part)),
+		"raw of another":     head(bytes.Clone(part), 0, methodRaw, size(part)),
+		"s2 as lines":        head(bytes.Clone(part), second, methodDelta, size(part[second:])),
+		"lines as s2":        head(bytes.Clone(part), 0, methodS2, size(part)),
+		"a size of the next": head(bytes.Clone(part), 0, methodDelta, size(part)+1),
+		"a size beyond":      head(bytes.Clone(part), third, methodRaw, 1<<methodBits-1),
+	} {
+		guard := bytes.Repeat([]byte{0xee}, len(pages)+100)
+		if err := decompressDelta(guard[:len(pages):len(pages)], bad, true); err == nil {
+			t.Errorf("%s: no error", name)
+		}
+		if !bytes.Equal(guard[len(pages):], bytes.Repeat([]byte{0xee}, 100)) {
+			t.Errorf("%s: wrote behind the pages", name)
+		}
+	}
+	// Pages that do not need the damaged one come out.
+	bad := head(bytes.Clone(part), 0, methodS2+1, size(part))
+	back := make([]byte, len(pages))
+	if err := decompressDelta(back, bad, true); err == nil || !bytes.Equal(back[PageSize:], pages[PageSize:]) {
+		t.Errorf("behind a page that can not be: %v", err)
+	}
+}
