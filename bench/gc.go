@@ -135,8 +135,9 @@ func (g *garbage) deleteAndCollect(ctx context.Context) error {
 	return nil
 }
 
-// takesBesideGC deletes again and takes while gc works.
-func (g *garbage) takesBesideGC(ctx context.Context, quiet float64) error {
+// takesBesideGC deletes again and takes while gc works, as many as a canister can
+// have.
+func (g *garbage) takesBesideGC(ctx context.Context, quiet float64) (err error) {
 	if err := g.deleteAllButTwo(ctx, func() error { return nil }); err != nil {
 		return err
 	}
@@ -151,26 +152,32 @@ func (g *garbage) takesBesideGC(ctx context.Context, quiet float64) error {
 		done <- err
 	}()
 	var times []float64
-	for {
-		select {
-		case err := <-done:
-			if err != nil {
-				return err
+	for ended := false; !ended; {
+		if len(g.ids) < limitOf {
+			select {
+			case err = <-done:
+				ended = true
+			default:
+				err = g.takes(ctx, 1, &times)
 			}
-			g.during = append(g.during, times...)
-			if len(times) < 3 {
-				g.rec.note("gc.takes", "gc was done before there were takes: there is too little at this scale")
-				return nil
-			}
-			g.rec.add("gc.takes", quantile(times, 0.99), quiet)
-			return nil
-		default:
+		} else {
+			err, ended = <-done, true
 		}
-		if err := g.takes(ctx, 1, &times); err != nil {
+		if err != nil && !ended {
 			cancel()
-			return errors.Join(err, <-done)
+			err = errors.Join(err, <-done)
+		}
+		if err != nil {
+			return err
 		}
 	}
+	g.during = append(g.during, times...)
+	if len(times) < 3 {
+		g.rec.note("gc.takes", "gc was done before there were takes: there is too little at this scale")
+		return nil
+	}
+	g.rec.add("gc.takes", quantile(times, 0.99), quiet)
+	return nil
 }
 
 // distribution makes the curves of the latencies with and without gc.

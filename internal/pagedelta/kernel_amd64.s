@@ -534,76 +534,201 @@ DATA zeros<>+48(SB)/8, $0x0000000000000000
 DATA zeros<>+56(SB)/8, $0x0000000000000000
 GLOBL zeros<>(SB), RODATA|NOPTR, $64
 
+DATA backwards<>+0(SB)/4, $0x00000007
+DATA backwards<>+4(SB)/4, $0x00000006
+DATA backwards<>+8(SB)/4, $0x00000005
+DATA backwards<>+12(SB)/4, $0x00000004
+DATA backwards<>+16(SB)/4, $0x00000003
+DATA backwards<>+20(SB)/4, $0x00000002
+DATA backwards<>+24(SB)/4, $0x00000001
+DATA backwards<>+28(SB)/4, $0x00000000
+GLOBL backwards<>(SB), RODATA|NOPTR, $32
+
 // func encodeAVX2(dst *byte, window *byte, at int, seen *[4096]uint16, masks *[512]byte, distances *[64]uint16) (n int, changes uint64)
 // Requires: AVX, AVX2, BMI, BMI2, CMOV, POPCNT
-TEXT ·encodeAVX2(SB), $88-64
-	MOVQ         dst+0(FP), AX
-	MOVQ         window+8(FP), CX
-	MOVQ         seen+24(FP), DX
-	MOVQ         at+16(FP), BX
-	ADDQ         CX, BX
-	MOVQ         $0x00000000, 64(SP)
-	MOVQ         $0x00000000, 72(SP)
-	MOVQ         $0x00000000, 80(SP)
-	XORL         SI, SI
+TEXT ·encodeAVX2(SB), $136-64
+	MOVQ         window+8(FP), AX
+	MOVQ         seen+24(FP), CX
+	MOVQ         at+16(FP), DX
+	ADDQ         AX, DX
+	MOVQ         $0x00000000, 96(SP)
+	MOVQ         $0x00000000, 104(SP)
+	MOVQ         $0x00000000, 112(SP)
+	MOVQ         dst+0(FP), BX
+	MOVQ         BX, 128(SP)
+	XORL         BX, BX
 	VPXOR        Y0, Y0, Y0
 	MOVL         $0x9e3779b1, DI
 	VMOVD        DI, X1
 	VPBROADCASTD X1, Y1
 	VMOVDQU      eights<>+0(SB), X2
+	VMOVDQU      backwards<>+0(SB), Y3
 
 line:
-	VMOVDQU   (BX), Y3
-	VMOVDQU   32(BX), Y4
+	VMOVDQU   (DX), Y4
+	VMOVDQU   32(DX), Y5
 	LEAQ      zeros<>+0(SB), R8
-	MOVQ      BX, DI
-	SUBQ      SI, DI
-	TESTQ     SI, SI
+	MOVQ      DX, DI
+	SUBQ      BX, DI
+	TESTQ     BX, BX
 	CMOVQEQ   R8, DI
-	VPCMPEQB  (DI), Y3, Y5
-	VPCMPEQB  32(DI), Y4, Y6
-	VPMOVMSKB Y5, R8
-	VPMOVMSKB Y6, R9
+	VPCMPEQB  (DI), Y4, Y6
+	VPCMPEQB  32(DI), Y5, Y7
+	VPMOVMSKB Y6, R8
+	VPMOVMSKB Y7, R9
 	SHLQ      $0x20, R9
 	ORQ       R9, R8
 	NOTQ      R8
 	POPCNTQ   R8, R9
 	MOVQ      R9, R9
-	MOVQ      SI, R10
-	CMPQ      72(SP), $0x04
+	MOVQ      BX, R10
+	CMPQ      104(SP), $0x04
 	JLT       awake
-	TESTQ     $0x00000007, 64(SP)
+	TESTQ     $0x00000007, 96(SP)
 	JNE       idle
 
 awake:
 	TESTQ     R8, R8
 	JEQ       idle
-	VPMULLD   Y1, Y3, Y5
-	VPSRLD    $0x14, Y5, Y5
-	VMOVDQU   Y5, (SP)
-	VPMULLD   Y1, Y4, Y5
-	VPSRLD    $0x14, Y5, Y5
-	VMOVDQU   Y5, 32(SP)
 	CMPQ      R9, $0x10
 	JLE       remember
-	VPCMPEQD  (DI), Y3, Y5
-	VPCMPEQD  Y0, Y3, Y6
-	VPOR      Y6, Y5, Y5
-	VMOVMSKPS Y5, R11
-	VPCMPEQD  32(DI), Y4, Y5
-	VPCMPEQD  Y0, Y4, Y6
-	VPOR      Y6, Y5, Y5
-	VMOVMSKPS Y5, DI
-	SHLL      $0x08, DI
-	ORL       DI, R11
-	XORL      $0x0000ffff, R11
-	TESTQ     SI, SI
-	JEQ       search
+	VPMULLD   Y1, Y4, Y6
+	VPSRLD    $0x14, Y6, Y6
+	VMOVDQU   Y6, (SP)
+	VPMULLD   Y1, Y5, Y6
+	VPSRLD    $0x14, Y6, Y6
+	VMOVDQU   Y6, 32(SP)
+	XORL      R11, R11
+	MOVL      (SP), R12
+	MOVWLZX   (CX)(R12*2), R12
+	MOVW      R12, 94(SP)
+	MOVL      (DX), R13
+	XORL      (AX)(R12*1), R13
+	CMPL      R13, $0x01
+	ADCL      R11, R11
+	MOVL      4(SP), R12
+	MOVWLZX   (CX)(R12*2), R12
+	MOVW      R12, 92(SP)
+	MOVL      4(DX), R13
+	XORL      (AX)(R12*1), R13
+	CMPL      R13, $0x01
+	ADCL      R11, R11
+	MOVL      8(SP), R12
+	MOVWLZX   (CX)(R12*2), R12
+	MOVW      R12, 90(SP)
+	MOVL      8(DX), R13
+	XORL      (AX)(R12*1), R13
+	CMPL      R13, $0x01
+	ADCL      R11, R11
+	MOVL      12(SP), R12
+	MOVWLZX   (CX)(R12*2), R12
+	MOVW      R12, 88(SP)
+	MOVL      12(DX), R13
+	XORL      (AX)(R12*1), R13
+	CMPL      R13, $0x01
+	ADCL      R11, R11
+	MOVL      16(SP), R12
+	MOVWLZX   (CX)(R12*2), R12
+	MOVW      R12, 86(SP)
+	MOVL      16(DX), R13
+	XORL      (AX)(R12*1), R13
+	CMPL      R13, $0x01
+	ADCL      R11, R11
+	MOVL      20(SP), R12
+	MOVWLZX   (CX)(R12*2), R12
+	MOVW      R12, 84(SP)
+	MOVL      20(DX), R13
+	XORL      (AX)(R12*1), R13
+	CMPL      R13, $0x01
+	ADCL      R11, R11
+	MOVL      24(SP), R12
+	MOVWLZX   (CX)(R12*2), R12
+	MOVW      R12, 82(SP)
+	MOVL      24(DX), R13
+	XORL      (AX)(R12*1), R13
+	CMPL      R13, $0x01
+	ADCL      R11, R11
+	MOVL      28(SP), R12
+	MOVWLZX   (CX)(R12*2), R12
+	MOVW      R12, 80(SP)
+	MOVL      28(DX), R13
+	XORL      (AX)(R12*1), R13
+	CMPL      R13, $0x01
+	ADCL      R11, R11
+	MOVL      32(SP), R12
+	MOVWLZX   (CX)(R12*2), R12
+	MOVW      R12, 78(SP)
+	MOVL      32(DX), R13
+	XORL      (AX)(R12*1), R13
+	CMPL      R13, $0x01
+	ADCL      R11, R11
+	MOVL      36(SP), R12
+	MOVWLZX   (CX)(R12*2), R12
+	MOVW      R12, 76(SP)
+	MOVL      36(DX), R13
+	XORL      (AX)(R12*1), R13
+	CMPL      R13, $0x01
+	ADCL      R11, R11
+	MOVL      40(SP), R12
+	MOVWLZX   (CX)(R12*2), R12
+	MOVW      R12, 74(SP)
+	MOVL      40(DX), R13
+	XORL      (AX)(R12*1), R13
+	CMPL      R13, $0x01
+	ADCL      R11, R11
+	MOVL      44(SP), R12
+	MOVWLZX   (CX)(R12*2), R12
+	MOVW      R12, 72(SP)
+	MOVL      44(DX), R13
+	XORL      (AX)(R12*1), R13
+	CMPL      R13, $0x01
+	ADCL      R11, R11
+	MOVL      48(SP), R12
+	MOVWLZX   (CX)(R12*2), R12
+	MOVW      R12, 70(SP)
+	MOVL      48(DX), R13
+	XORL      (AX)(R12*1), R13
+	CMPL      R13, $0x01
+	ADCL      R11, R11
+	MOVL      52(SP), R12
+	MOVWLZX   (CX)(R12*2), R12
+	MOVW      R12, 68(SP)
+	MOVL      52(DX), R13
+	XORL      (AX)(R12*1), R13
+	CMPL      R13, $0x01
+	ADCL      R11, R11
+	MOVL      56(SP), R12
+	MOVWLZX   (CX)(R12*2), R12
+	MOVW      R12, 66(SP)
+	MOVL      56(DX), R13
+	XORL      (AX)(R12*1), R13
+	CMPL      R13, $0x01
+	ADCL      R11, R11
+	MOVL      60(SP), R12
+	MOVWLZX   (CX)(R12*2), R12
+	MOVW      R12, 64(SP)
+	MOVL      60(DX), R13
+	XORL      (AX)(R12*1), R13
+	CMPL      R13, $0x01
+	ADCL      R11, R11
+	VPCMPEQD  (DI), Y4, Y6
+	VPCMPEQD  Y0, Y4, Y7
+	VPOR      Y7, Y6, Y6
+	VPERMD    Y6, Y3, Y6
+	VMOVMSKPS Y6, R12
+	VPCMPEQD  32(DI), Y5, Y6
+	VPCMPEQD  Y0, Y5, Y7
+	VPOR      Y7, Y6, Y6
+	VPERMD    Y6, Y3, Y6
+	VMOVMSKPS Y6, DI
+	SHLL      $0x08, R12
+	ORL       DI, R12
+	ANDNL     R11, R12, R11
 	LEAQ      zeros<>+0(SB), DI
-	VPCMPEQB  (DI), Y3, Y5
-	VPCMPEQB  32(DI), Y4, Y6
-	VPMOVMSKB Y5, DI
-	VPMOVMSKB Y6, R12
+	VPCMPEQB  (DI), Y4, Y6
+	VPCMPEQB  32(DI), Y5, Y7
+	VPMOVMSKB Y6, DI
+	VPMOVMSKB Y7, R12
 	SHLQ      $0x20, R12
 	ORQ       R12, DI
 	NOTQ      DI
@@ -614,214 +739,191 @@ awake:
 	CMOVQLT   DI, R8
 	CMOVQLT   R13, R10
 	CMOVQLT   R12, R9
-
-search:
-	MOVQ SI, DI
-	MOVL $0x00000004, R12
+	MOVQ      $0x00000004, 120(SP)
 
 word:
-	TESTL   R11, R11
-	JEQ     remember
-	TZCNTL  R11, R13
-	BLSRL   R11, R11
-	MOVL    (SP)(R13*4), R15
-	MOVWLZX (DX)(R15*2), R14
-	MOVL    (BX)(R13*4), R15
-	CMPL    R15, (CX)(R14*1)
-	JNE     word
-	LEAQ    (BX)(R13*4), R13
-	SUBQ    CX, R13
-	SUBQ    R14, R13
-	CMPQ    R13, $0x40
-	JGE     far
-	XORL    R15, R15
-	BSRQ    R13, R15
-	MOVL    $0x00000006, R14
-	SUBQ    R15, R14
-	SHLXQ   R14, R13, R13
-
-far:
-	MOVQ      BX, R14
-	SUBQ      CX, R14
-	CMPQ      R13, R14
-	JGT       word
-	CMPQ      R13, R10
-	JEQ       word
-	CMPQ      R13, DI
-	JEQ       word
-	MOVQ      R13, DI
-	MOVQ      BX, R14
+	TESTL     R11, R11
+	JEQ       remember
+	MOVQ      DX, R12
+	SUBQ      AX, R12
+	BSRL      R11, SI
+	BTRL      SI, R11
+	MOVWLZX   64(SP)(SI*2), DI
+	SHLL      $0x02, SI
+	ADDQ      SI, DI
+	NEGQ      DI
+	LEAQ      60(DI)(R12*1), DI
+	XORL      R15, R15
+	XORL      R13, R13
+	BSRQ      DI, R13
+	MOVL      $0x00000006, R14
 	SUBQ      R13, R14
-	VPCMPEQB  (R14), Y3, Y5
-	VPCMPEQB  32(R14), Y4, Y6
-	VPMOVMSKB Y5, R14
-	VPMOVMSKB Y6, R15
-	SHLQ      $0x20, R15
-	ORQ       R15, R14
-	NOTQ      R14
-	POPCNTQ   R14, R15
-	ADDQ      $0x02, R15
-	CMPQ      R15, R9
-	CMOVQLT   R14, R8
-	CMOVQLT   R13, R10
-	CMOVQLT   R15, R9
-	DECQ      R12
+	CMOVQLT   R15, R14
+	SHLXQ     R14, DI, DI
+	LEAQ      -1(DI), R13
+	CMPQ      R13, R12
+	JAE       word
+	MOVQ      DX, R12
+	SUBQ      DI, R12
+	VPCMPEQB  (R12), Y4, Y6
+	VPCMPEQB  32(R12), Y5, Y7
+	VPMOVMSKB Y6, R13
+	VPMOVMSKB Y7, R14
+	SHLQ      $0x20, R14
+	ORQ       R14, R13
+	NOTQ      R13
+	POPCNTQ   R13, R14
+	ADDQ      $0x02, R14
+	CMPQ      R14, R9
+	CMOVQLT   R13, R8
+	CMOVQLT   DI, R10
+	CMOVQLT   R14, R9
+	VPCMPEQD  (R12), Y4, Y6
+	VPERMD    Y6, Y3, Y6
+	VMOVMSKPS Y6, DI
+	VPCMPEQD  32(R12), Y5, Y6
+	VPERMD    Y6, Y3, Y6
+	VMOVMSKPS Y6, R12
+	SHLL      $0x08, DI
+	ORL       R12, DI
+	ANDNL     R11, DI, R11
+	DECQ      120(SP)
 	JNE       word
 
 remember:
-	MOVQ BX, DI
-	SUBQ CX, DI
-	MOVL (SP), R11
-	MOVW DI, (DX)(R11*2)
-	ADDL $0x04, DI
-	MOVL 4(SP), R11
-	MOVW DI, (DX)(R11*2)
-	ADDL $0x04, DI
-	MOVL 8(SP), R11
-	MOVW DI, (DX)(R11*2)
-	ADDL $0x04, DI
-	MOVL 12(SP), R11
-	MOVW DI, (DX)(R11*2)
-	ADDL $0x04, DI
-	MOVL 16(SP), R11
-	MOVW DI, (DX)(R11*2)
-	ADDL $0x04, DI
-	MOVL 20(SP), R11
-	MOVW DI, (DX)(R11*2)
-	ADDL $0x04, DI
-	MOVL 24(SP), R11
-	MOVW DI, (DX)(R11*2)
-	ADDL $0x04, DI
-	MOVL 28(SP), R11
-	MOVW DI, (DX)(R11*2)
-	ADDL $0x04, DI
-	MOVL 32(SP), R11
-	MOVW DI, (DX)(R11*2)
-	ADDL $0x04, DI
-	MOVL 36(SP), R11
-	MOVW DI, (DX)(R11*2)
-	ADDL $0x04, DI
-	MOVL 40(SP), R11
-	MOVW DI, (DX)(R11*2)
-	ADDL $0x04, DI
-	MOVL 44(SP), R11
-	MOVW DI, (DX)(R11*2)
-	ADDL $0x04, DI
-	MOVL 48(SP), R11
-	MOVW DI, (DX)(R11*2)
-	ADDL $0x04, DI
-	MOVL 52(SP), R11
-	MOVW DI, (DX)(R11*2)
-	ADDL $0x04, DI
-	MOVL 56(SP), R11
-	MOVW DI, (DX)(R11*2)
-	ADDL $0x04, DI
-	MOVL 60(SP), R11
-	MOVW DI, (DX)(R11*2)
+	MOVQ  DX, R11
+	MOVL  $0x9e3779b1, R13
+	MOVQ  96(SP), DI
+	NEGQ  DI
+	ANDL  $0x03, DI
+	SUBQ  AX, R11
+	LEAQ  (R11)(DI*4), R11
+	MOVL  (DX)(DI*4), R12
+	IMULL R13, R12
+	SHRL  $0x14, R12
+	MOVW  R11, (CX)(R12*2)
+	ADDL  $0x10, R11
+	MOVL  16(DX)(DI*4), R12
+	IMULL R13, R12
+	SHRL  $0x14, R12
+	MOVW  R11, (CX)(R12*2)
+	ADDL  $0x10, R11
+	MOVL  32(DX)(DI*4), R12
+	IMULL R13, R12
+	SHRL  $0x14, R12
+	MOVW  R11, (CX)(R12*2)
+	ADDL  $0x10, R11
+	MOVL  48(DX)(DI*4), R12
+	IMULL R13, R12
+	SHRL  $0x14, R12
+	MOVW  R11, (CX)(R12*2)
 
 idle:
 	XORL    DI, DI
-	MOVQ    72(SP), R11
+	MOVQ    104(SP), R11
 	INCQ    R11
 	CMPQ    R9, $0x38
 	CMOVQGT R11, DI
-	MOVQ    DI, 72(SP)
+	MOVQ    DI, 104(SP)
 	XORL    DI, DI
 	MOVQ    distances+40(FP), R9
-	CMPQ    R10, SI
+	CMPQ    R10, BX
 	SETNE   DI
 	MOVW    R10, (R9)
 	LEAQ    (R9)(DI*2), R9
 	MOVQ    R9, distances+40(FP)
-	MOVQ    64(SP), SI
-	SHLXQ   SI, DI, SI
-	ORQ     SI, 80(SP)
-	MOVQ    R10, SI
+	MOVQ    96(SP), BX
+	SHLXQ   BX, DI, BX
+	ORQ     BX, 112(SP)
+	MOVQ    R10, BX
 	MOVQ    masks+32(FP), DI
-	MOVQ    64(SP), R9
+	MOVQ    96(SP), R9
 	MOVQ    R8, (DI)(R9*8)
 	TESTQ   R8, R8
 	JEQ     next
 	LEAQ    zeros<>+0(SB), R9
-	MOVQ    BX, DI
-	SUBQ    SI, DI
-	TESTQ   SI, SI
+	MOVQ    DX, DI
+	SUBQ    BX, DI
+	TESTQ   BX, BX
 	CMOVQEQ R9, DI
 	LEAQ    gather<>+0(SB), R9
-	VMOVDQU (BX), X3
-	VPXOR   (DI), X3, X3
-	MOVBLZX R8, R10
-	SHRQ    $0x08, R8
+	MOVQ    128(SP), R10
+	VMOVDQU (DX), X4
+	VPXOR   (DI), X4, X4
 	MOVBLZX R8, R11
 	SHRQ    $0x08, R8
-	VMOVQ   (R9)(R10*8), X4
-	VMOVHPS (R9)(R11*8), X4, X4
-	VPOR    X2, X4, X4
-	VPSHUFB X4, X3, X3
-	VMOVQ   X3, (AX)
-	POPCNTL R10, R10
-	ADDQ    R10, AX
-	VMOVHPS X3, (AX)
-	POPCNTL R11, R11
-	ADDQ    R11, AX
-	VMOVDQU 16(BX), X3
-	VPXOR   16(DI), X3, X3
-	MOVBLZX R8, R10
+	MOVBLZX R8, R12
 	SHRQ    $0x08, R8
+	VMOVQ   (R9)(R11*8), X5
+	VMOVHPS (R9)(R12*8), X5, X5
+	VPOR    X2, X5, X5
+	VPSHUFB X5, X4, X4
+	VMOVQ   X4, (R10)
+	POPCNTL R11, R11
+	ADDQ    R11, R10
+	VMOVHPS X4, (R10)
+	POPCNTL R12, R12
+	ADDQ    R12, R10
+	VMOVDQU 16(DX), X4
+	VPXOR   16(DI), X4, X4
 	MOVBLZX R8, R11
 	SHRQ    $0x08, R8
-	VMOVQ   (R9)(R10*8), X4
-	VMOVHPS (R9)(R11*8), X4, X4
-	VPOR    X2, X4, X4
-	VPSHUFB X4, X3, X3
-	VMOVQ   X3, (AX)
-	POPCNTL R10, R10
-	ADDQ    R10, AX
-	VMOVHPS X3, (AX)
-	POPCNTL R11, R11
-	ADDQ    R11, AX
-	VMOVDQU 32(BX), X3
-	VPXOR   32(DI), X3, X3
-	MOVBLZX R8, R10
+	MOVBLZX R8, R12
 	SHRQ    $0x08, R8
+	VMOVQ   (R9)(R11*8), X5
+	VMOVHPS (R9)(R12*8), X5, X5
+	VPOR    X2, X5, X5
+	VPSHUFB X5, X4, X4
+	VMOVQ   X4, (R10)
+	POPCNTL R11, R11
+	ADDQ    R11, R10
+	VMOVHPS X4, (R10)
+	POPCNTL R12, R12
+	ADDQ    R12, R10
+	VMOVDQU 32(DX), X4
+	VPXOR   32(DI), X4, X4
 	MOVBLZX R8, R11
 	SHRQ    $0x08, R8
-	VMOVQ   (R9)(R10*8), X4
-	VMOVHPS (R9)(R11*8), X4, X4
-	VPOR    X2, X4, X4
-	VPSHUFB X4, X3, X3
-	VMOVQ   X3, (AX)
-	POPCNTL R10, R10
-	ADDQ    R10, AX
-	VMOVHPS X3, (AX)
+	MOVBLZX R8, R12
+	SHRQ    $0x08, R8
+	VMOVQ   (R9)(R11*8), X5
+	VMOVHPS (R9)(R12*8), X5, X5
+	VPOR    X2, X5, X5
+	VPSHUFB X5, X4, X4
+	VMOVQ   X4, (R10)
 	POPCNTL R11, R11
-	ADDQ    R11, AX
-	VMOVDQU 48(BX), X3
-	VPXOR   48(DI), X3, X3
+	ADDQ    R11, R10
+	VMOVHPS X4, (R10)
+	POPCNTL R12, R12
+	ADDQ    R12, R10
+	VMOVDQU 48(DX), X4
+	VPXOR   48(DI), X4, X4
 	MOVBLZX R8, DI
 	SHRQ    $0x08, R8
-	MOVBLZX R8, R10
+	MOVBLZX R8, R11
 	SHRQ    $0x08, R8
-	VMOVQ   (R9)(DI*8), X4
-	VMOVHPS (R9)(R10*8), X4, X4
-	VPOR    X2, X4, X4
-	VPSHUFB X4, X3, X3
-	VMOVQ   X3, (AX)
+	VMOVQ   (R9)(DI*8), X5
+	VMOVHPS (R9)(R11*8), X5, X5
+	VPOR    X2, X5, X5
+	VPSHUFB X5, X4, X4
+	VMOVQ   X4, (R10)
 	POPCNTL DI, DI
-	ADDQ    DI, AX
-	VMOVHPS X3, (AX)
-	POPCNTL R10, R10
-	ADDQ    R10, AX
+	ADDQ    DI, R10
+	VMOVHPS X4, (R10)
+	POPCNTL R11, R11
+	ADDQ    R11, R10
+	MOVQ    R10, 128(SP)
 
 next:
-	ADDQ $0x40, BX
-	INCQ 64(SP)
-	CMPQ 64(SP), $0x40
+	ADDQ $0x40, DX
+	INCQ 96(SP)
+	CMPQ 96(SP), $0x40
 	JNE  line
+	MOVQ 128(SP), AX
 	MOVQ dst+0(FP), CX
 	SUBQ CX, AX
 	MOVQ AX, n+48(FP)
-	MOVQ 80(SP), AX
+	MOVQ 112(SP), AX
 	MOVQ AX, changes+56(FP)
 	VZEROUPPER
 	RET

@@ -21,8 +21,11 @@ import (
 const (
 	line       = 64
 	lines      = 64
+	words      = line / 4
 	tableBits  = 12
 	multiplier = 2654435761
+
+	rememberEvery = 4
 
 	goodEnough = 16
 	tries      = 4
@@ -34,7 +37,7 @@ const (
 
 func main() {
 	ConstraintExpr("amd64")
-	t := tables{gather: shuffles("gather", together), spread: shuffles("spread", apart), eights: eights(), zeros: zeros()}
+	t := tables{gather: shuffles("gather", together), spread: shuffles("spread", apart), eights: eights(), zeros: zeros(), backwards: backwards()}
 	t.encode()
 	t.pack()
 	t.unpack("unpackAVX2", false)
@@ -49,6 +52,7 @@ type tables struct {
 	gather, spread Mem
 	eights         Mem // makes of two such shuffles one of sixteen bytes
 	zeros          Mem // a line
+	backwards      Mem // has VPERMD turn eight words around
 }
 
 const nothing = 0x80 // what VPSHUFB takes for a zero
@@ -99,6 +103,14 @@ func zeros() Mem {
 	m := GLOBL("zeros", RODATA|NOPTR)
 	for i := 0; i < line; i += 8 {
 		DATA(i, U64(0))
+	}
+	return m
+}
+
+func backwards() Mem {
+	m := GLOBL("backwards", RODATA|NOPTR)
+	for i := range 8 {
+		DATA(4*i, U32(7-i))
 	}
 	return m
 }
@@ -154,17 +166,17 @@ func (t tables) encode() {
 	TEXT("encodeAVX2", 0, "func(dst, window *byte, at int, seen *[4096]uint16, masks *[512]byte, distances *[64]uint16) (n int, changes uint64)")
 	Pragma("noescape")
 	Doc("encodeAVX2 is encodePortable. It may write 8 bytes beyond what it returns.")
-	dst := Load(Param("dst"), GP64()).(reg.GPVirtual)
 	window := Load(Param("window"), GP64()).(reg.GPVirtual)
 	seen := Load(Param("seen"), GP64()).(reg.GPVirtual)
 	cur := Load(Param("at"), GP64()).(reg.GPVirtual)
 	ADDQ(window, cur)
-	hashes := AllocLocal(line)
+	hashes, places := AllocLocal(line), AllocLocal(2*words)
 	// There are not registers enough for what only the ends of a line want.
-	i, poor, changes := AllocLocal(8), AllocLocal(8), AllocLocal(8)
+	i, poor, changes, more, to := AllocLocal(8), AllocLocal(8), AllocLocal(8), AllocLocal(8), AllocLocal(8)
 	for _, m := range []Mem{i, poor, changes} {
 		MOVQ(U32(0), m)
 	}
+	MOVQ(Load(Param("dst"), GP64()), to)
 	distance := zero(GP64())
 
 	none, mul, eight := YMM(), YMM(), XMM()
@@ -174,6 +186,8 @@ func (t tables) encode() {
 	VMOVD(constant, mul.AsX())
 	VPBROADCASTD(mul.AsX(), mul)
 	VMOVDQU(t.eights, eight)
+	backwards := YMM()
+	VMOVDQU(t.backwards, backwards)
 
 	left, right := YMM(), YMM() // the line
 	ref := GP64()               // what stands at a distance before it
@@ -208,6 +222,25 @@ func (t tables) encode() {
 		CMOVQLT(c, cost) // last, since it is what was compared
 	}
 
+	// equalWords sets a bit for each word of the line that is as at p, or zero where
+	// there is a register of zeros, the first word's on top.
+	equalWords := func(p reg.Register, set reg.GPVirtual, zeros reg.Register) {
+		low := GP64()
+		for half, r := range []reg.VecVirtual{left, right} {
+			equal := YMM()
+			VPCMPEQD(Mem{Base: p, Disp: 32 * half}, r, equal)
+			if zeros != nil {
+				empty := YMM()
+				VPCMPEQD(zeros, r, empty)
+				VPOR(empty, equal, equal)
+			}
+			VPERMD(equal, backwards, equal)
+			VMOVMSKPS(equal, []reg.GPVirtual{set, low}[half].As32())
+		}
+		SHLL(U8(8), set.As32())
+		ORL(low.As32(), set.As32())
+	}
+
 	Label("line")
 	VMOVDQU(Mem{Base: cur}, left)
 	VMOVDQU(Mem{Base: cur, Disp: 32}, right)
@@ -226,92 +259,93 @@ func (t tables) encode() {
 	Label("awake")
 	TESTQ(mask, mask)
 	JEQ(LabelRef("idle"))
+	CMPQ(cost, U8(goodEnough))
+	JLE(LabelRef("remember"))
 	for half, r := range []reg.VecVirtual{left, right} {
 		h := YMM()
 		VPMULLD(mul, r, h)
 		VPSRLD(U8(32-tableBits), h, h)
 		VMOVDQU(h, hashes.Offset(32*half))
 	}
-	CMPQ(cost, U8(goodEnough))
-	JLE(LabelRef("remember"))
 
-	// Words that are neither zero nor foreseen, a bit for each.
-	words := GP64()
+	// Which words of the line stand where they were last seen, and neither are zero
+	// nor foreseen: a bit for each, the first word's on top.
+	matches := zero(GP64())
 	{
-		other := GP64()
-		for half, r := range []reg.VecVirtual{left, right} {
-			foreseen, empty := YMM(), YMM()
-			VPCMPEQD(Mem{Base: ref, Disp: 32 * half}, r, foreseen)
-			VPCMPEQD(none, r, empty)
-			VPOR(empty, foreseen, foreseen)
-			VMOVMSKPS(foreseen, []reg.GPVirtual{words, other}[half].As32())
+		for k := range words {
+			h, p, w := GP64(), GP64(), GP32()
+			MOVL(hashes.Offset(4*k), h.As32())
+			MOVWLZX(Mem{Base: seen, Index: h, Scale: 2}, p.As32())
+			MOVW(p.As16(), places.Offset(2*(words-1-k)))
+			MOVL(Mem{Base: cur, Disp: 4 * k}, w)
+			XORL(Mem{Base: window, Index: p, Scale: 1}, w)
+			CMPL(w, U8(1)) // carries if it is zero
+			ADCL(matches.As32(), matches.As32())
 		}
-		SHLL(U8(8), other.As32())
-		ORL(other.As32(), words.As32())
-		XORL(U32(0xffff), words.As32())
+		except := GP64()
+		equalWords(ref, except, none)
+		ANDNL(matches.As32(), except.As32(), matches.As32())
 	}
-	TESTQ(distance, distance)
-	JEQ(LabelRef("search"))
 	{
 		m, c := compare(address(t.zeros))
 		better(m, c, zero(GP64()))
 	}
-	Label("search")
-	last, more := copyOf(distance), GP64()
-	MOVL(U32(tries), more.As32())
+	MOVQ(U32(tries), more)
 
 	Label("word")
-	TESTL(words.As32(), words.As32())
+	TESTL(matches.As32(), matches.As32())
 	JEQ(LabelRef("remember"))
 	{
-		k, d, w := GP64(), GP64(), GP32()
-		TZCNTL(words.As32(), k.As32())
-		BLSRL(words.As32(), words.As32())
-		MOVL(hashes.Idx(k, 4), w)
-		MOVWLZX(Mem{Base: seen, Index: w.As64(), Scale: 2}, d.As32())
-		MOVL(Mem{Base: cur, Index: k, Scale: 4}, w)
-		CMPL(w, Mem{Base: window, Index: d, Scale: 1})
-		JNE(LabelRef("word"))
-		at := GP64()
-		LEAQ(Mem{Base: cur, Index: k, Scale: 4}, at)
-		SUBQ(window, at)
-		SUBQ(d, at)
-		d = at
-		CMPQ(d, U8(line))
-		JGE(LabelRef("far"))
-		shift, size := GP64(), GP64()
+		k, d, a := GP64(), GP64(), copyOf(cur)
+		SUBQ(window, a)
+		BSRL(matches.As32(), k.As32())
+		BTRL(k.As32(), matches.As32())
+		MOVWLZX(places.Idx(k, 2), d.As32())
+		SHLL(U8(2), k.As32())
+		ADDQ(k, d)
+		NEGQ(d)
+		LEAQ(Mem{Base: d, Index: a, Scale: 1, Disp: line - 4}, d)
+
+		size, shift, none := GP64(), GP64(), zero(GP64())
 		zero(size) // of a distance of zero, which stays zero
 		BSRQ(d, size)
 		MOVL(U32(6), shift.As32())
 		SUBQ(size, shift)
+		CMOVQLT(none, shift)
 		SHLXQ(shift, d, d)
-		Label("far")
-		a := copyOf(cur)
-		SUBQ(window, a)
-		CMPQ(d, a)
-		JGT(LabelRef("word"))
-		CMPQ(d, from)
-		JEQ(LabelRef("word"))
-		CMPQ(d, last)
-		JEQ(LabelRef("word"))
-		MOVQ(d, last)
+
+		before := GP64()
+		LEAQ(Mem{Base: d, Disp: -1}, before)
+		CMPQ(before, a)
+		JAE(LabelRef("word"))
 		p := copyOf(cur)
 		SUBQ(d, p)
 		m, c := compare(p)
 		better(m, c, d)
+		// What this distance foresees would only ask for it again.
+		again := GP64()
+		equalWords(p, again, nil)
+		ANDNL(matches.As32(), again.As32(), matches.As32())
 		DECQ(more)
 		JNE(LabelRef("word"))
 	}
 
 	Label("remember")
 	{
-		at, h := copyOf(cur), GP64()
+		first, at, h, multiplied := GP64(), copyOf(cur), GP64(), GP32()
+		MOVL(U32(multiplier), multiplied)
+		MOVQ(i, first)
+		NEGQ(first)
+		ANDL(U8(rememberEvery-1), first.As32())
 		SUBQ(window, at)
-		for k := range line / 4 {
-			MOVL(hashes.Offset(4*k), h.As32())
+		LEAQ(Mem{Base: at, Index: first, Scale: 4}, at)
+		for k := 0; k < words; k += rememberEvery {
+			MOVL(Mem{Base: cur, Index: first, Scale: 4, Disp: 4 * k}, h.As32())
+			IMULL(multiplied, h.As32())
+			SHRL(U8(32-tableBits), h.As32())
 			MOVW(at.As16(), Mem{Base: seen, Index: h, Scale: 2})
-			if k < line/4-1 {
-				ADDL(U8(4), at.As32())
+			if k+rememberEvery < words {
+				ADDL(U8(4*rememberEvery), at.As32())
 			}
 		}
 	}
@@ -349,7 +383,8 @@ func (t tables) encode() {
 	JEQ(LabelRef("next"))
 	refer(distance)
 	{
-		table := address(t.gather)
+		table, dst := address(t.gather), GP64()
+		MOVQ(to, dst)
 		for k := 0; k < line; k += 16 {
 			x := XMM()
 			VMOVDQU(Mem{Base: cur, Disp: k}, x)
@@ -357,6 +392,7 @@ func (t tables) encode() {
 			lo, hi := twoMasks(mask)
 			store(dst, x, table, eight, lo, hi)
 		}
+		MOVQ(dst, to)
 	}
 	Label("next")
 	ADDQ(U8(line), cur)
@@ -364,9 +400,10 @@ func (t tables) encode() {
 	CMPQ(i, U8(lines))
 	JNE(LabelRef("line"))
 
-	SUBQ(Load(Param("dst"), GP64()), dst)
-	Store(dst, ReturnIndex(0))
 	result := GP64()
+	MOVQ(to, result)
+	SUBQ(Load(Param("dst"), GP64()), result)
+	Store(result, ReturnIndex(0))
 	MOVQ(changes, result)
 	Store(result, ReturnIndex(1))
 	VZEROUPPER()
