@@ -546,51 +546,50 @@ GLOBL backwards<>(SB), RODATA|NOPTR, $32
 
 // func encodeAVX2(dst *byte, window *byte, at int, seen *[4096]uint16, masks *[512]byte, distances *[64]uint16) (n int, changes uint64)
 // Requires: AVX, AVX2, BMI, BMI2, CMOV, POPCNT
-TEXT ·encodeAVX2(SB), $136-64
+TEXT ·encodeAVX2(SB), $144-64
 	MOVQ         window+8(FP), AX
-	MOVQ         seen+24(FP), CX
-	MOVQ         at+16(FP), DX
-	ADDQ         AX, DX
+	MOVQ         at+16(FP), CX
+	ADDQ         AX, CX
 	MOVQ         $0x00000000, 96(SP)
 	MOVQ         $0x00000000, 104(SP)
 	MOVQ         $0x00000000, 112(SP)
-	MOVQ         dst+0(FP), BX
-	MOVQ         BX, 128(SP)
-	XORL         BX, BX
+	MOVQ         dst+0(FP), DX
+	MOVQ         DX, 128(SP)
+	MOVQ         $0x00000000, 136(SP)
 	VPXOR        Y0, Y0, Y0
-	MOVL         $0x9e3779b1, DI
-	VMOVD        DI, X1
+	MOVL         $0x9e3779b1, DX
+	VMOVD        DX, X1
 	VPBROADCASTD X1, Y1
 	VMOVDQU      eights<>+0(SB), X2
 	VMOVDQU      backwards<>+0(SB), Y3
 
 line:
-	VMOVDQU   (DX), Y4
-	VMOVDQU   32(DX), Y5
-	LEAQ      zeros<>+0(SB), R8
-	MOVQ      DX, DI
-	SUBQ      BX, DI
-	TESTQ     BX, BX
-	CMOVQEQ   R8, DI
-	VPCMPEQB  (DI), Y4, Y6
-	VPCMPEQB  32(DI), Y5, Y7
-	VPMOVMSKB Y6, R8
-	VPMOVMSKB Y7, R9
-	SHLQ      $0x20, R9
-	ORQ       R9, R8
-	NOTQ      R8
-	POPCNTQ   R8, R9
-	MOVQ      R9, R9
-	MOVQ      BX, R10
+	VMOVDQU   (CX), Y4
+	VMOVDQU   32(CX), Y5
+	MOVQ      136(SP), R8
+	LEAQ      zeros<>+0(SB), SI
+	MOVQ      CX, DX
+	SUBQ      R8, DX
+	TESTQ     R8, R8
+	CMOVQEQ   SI, DX
+	VPCMPEQB  (DX), Y4, Y6
+	VPCMPEQB  32(DX), Y5, Y7
+	VPMOVMSKB Y6, SI
+	VPMOVMSKB Y7, DI
+	SHLQ      $0x20, DI
+	ORQ       DI, SI
+	NOTQ      SI
+	POPCNTQ   SI, DI
+	MOVQ      DI, DI
 	CMPQ      104(SP), $0x04
 	JLT       awake
 	TESTQ     $0x00000007, 96(SP)
 	JNE       idle
 
 awake:
-	TESTQ     R8, R8
+	TESTQ     SI, SI
 	JEQ       idle
-	CMPQ      R9, $0x10
+	CMPQ      DI, $0x10
 	JLE       remember
 	VPMULLD   Y1, Y4, Y6
 	VPSRLD    $0x14, Y6, Y6
@@ -598,324 +597,379 @@ awake:
 	VPMULLD   Y1, Y5, Y6
 	VPSRLD    $0x14, Y6, Y6
 	VMOVDQU   Y6, 32(SP)
-	XORL      R11, R11
-	MOVL      (SP), R12
-	MOVWLZX   (CX)(R12*2), R12
-	MOVW      R12, 94(SP)
-	MOVL      (DX), R13
-	XORL      (AX)(R12*1), R13
-	CMPL      R13, $0x01
-	ADCL      R11, R11
-	MOVL      4(SP), R12
-	MOVWLZX   (CX)(R12*2), R12
-	MOVW      R12, 92(SP)
-	MOVL      4(DX), R13
-	XORL      (AX)(R12*1), R13
-	CMPL      R13, $0x01
-	ADCL      R11, R11
-	MOVL      8(SP), R12
-	MOVWLZX   (CX)(R12*2), R12
-	MOVW      R12, 90(SP)
-	MOVL      8(DX), R13
-	XORL      (AX)(R12*1), R13
-	CMPL      R13, $0x01
-	ADCL      R11, R11
-	MOVL      12(SP), R12
-	MOVWLZX   (CX)(R12*2), R12
-	MOVW      R12, 88(SP)
-	MOVL      12(DX), R13
-	XORL      (AX)(R12*1), R13
-	CMPL      R13, $0x01
-	ADCL      R11, R11
-	MOVL      16(SP), R12
-	MOVWLZX   (CX)(R12*2), R12
-	MOVW      R12, 86(SP)
-	MOVL      16(DX), R13
-	XORL      (AX)(R12*1), R13
-	CMPL      R13, $0x01
-	ADCL      R11, R11
-	MOVL      20(SP), R12
-	MOVWLZX   (CX)(R12*2), R12
-	MOVW      R12, 84(SP)
-	MOVL      20(DX), R13
-	XORL      (AX)(R12*1), R13
-	CMPL      R13, $0x01
-	ADCL      R11, R11
-	MOVL      24(SP), R12
-	MOVWLZX   (CX)(R12*2), R12
-	MOVW      R12, 82(SP)
-	MOVL      24(DX), R13
-	XORL      (AX)(R12*1), R13
-	CMPL      R13, $0x01
-	ADCL      R11, R11
-	MOVL      28(SP), R12
-	MOVWLZX   (CX)(R12*2), R12
-	MOVW      R12, 80(SP)
-	MOVL      28(DX), R13
-	XORL      (AX)(R12*1), R13
-	CMPL      R13, $0x01
-	ADCL      R11, R11
-	MOVL      32(SP), R12
-	MOVWLZX   (CX)(R12*2), R12
-	MOVW      R12, 78(SP)
-	MOVL      32(DX), R13
-	XORL      (AX)(R12*1), R13
-	CMPL      R13, $0x01
-	ADCL      R11, R11
-	MOVL      36(SP), R12
-	MOVWLZX   (CX)(R12*2), R12
-	MOVW      R12, 76(SP)
-	MOVL      36(DX), R13
-	XORL      (AX)(R12*1), R13
-	CMPL      R13, $0x01
-	ADCL      R11, R11
-	MOVL      40(SP), R12
-	MOVWLZX   (CX)(R12*2), R12
-	MOVW      R12, 74(SP)
-	MOVL      40(DX), R13
-	XORL      (AX)(R12*1), R13
-	CMPL      R13, $0x01
-	ADCL      R11, R11
-	MOVL      44(SP), R12
-	MOVWLZX   (CX)(R12*2), R12
-	MOVW      R12, 72(SP)
-	MOVL      44(DX), R13
-	XORL      (AX)(R12*1), R13
-	CMPL      R13, $0x01
-	ADCL      R11, R11
-	MOVL      48(SP), R12
-	MOVWLZX   (CX)(R12*2), R12
-	MOVW      R12, 70(SP)
-	MOVL      48(DX), R13
-	XORL      (AX)(R12*1), R13
-	CMPL      R13, $0x01
-	ADCL      R11, R11
-	MOVL      52(SP), R12
-	MOVWLZX   (CX)(R12*2), R12
-	MOVW      R12, 68(SP)
-	MOVL      52(DX), R13
-	XORL      (AX)(R12*1), R13
-	CMPL      R13, $0x01
-	ADCL      R11, R11
-	MOVL      56(SP), R12
-	MOVWLZX   (CX)(R12*2), R12
-	MOVW      R12, 66(SP)
-	MOVL      56(DX), R13
-	XORL      (AX)(R12*1), R13
-	CMPL      R13, $0x01
-	ADCL      R11, R11
-	MOVL      60(SP), R12
-	MOVWLZX   (CX)(R12*2), R12
-	MOVW      R12, 64(SP)
-	MOVL      60(DX), R13
-	XORL      (AX)(R12*1), R13
-	CMPL      R13, $0x01
-	ADCL      R11, R11
-	VPCMPEQD  (DI), Y4, Y6
+	XORL      R9, R9
+	MOVQ      seen+24(FP), R10
+	MOVL      (SP), R11
+	MOVWLZX   (R10)(R11*2), R11
+	MOVW      R11, 94(SP)
+	MOVL      (CX), R12
+	XORL      (AX)(R11*1), R12
+	CMPL      R12, $0x01
+	ADCL      R9, R9
+	MOVL      4(SP), R11
+	MOVWLZX   (R10)(R11*2), R11
+	MOVW      R11, 92(SP)
+	MOVL      4(CX), R12
+	XORL      (AX)(R11*1), R12
+	CMPL      R12, $0x01
+	ADCL      R9, R9
+	MOVL      8(SP), R11
+	MOVWLZX   (R10)(R11*2), R11
+	MOVW      R11, 90(SP)
+	MOVL      8(CX), R12
+	XORL      (AX)(R11*1), R12
+	CMPL      R12, $0x01
+	ADCL      R9, R9
+	MOVL      12(SP), R11
+	MOVWLZX   (R10)(R11*2), R11
+	MOVW      R11, 88(SP)
+	MOVL      12(CX), R12
+	XORL      (AX)(R11*1), R12
+	CMPL      R12, $0x01
+	ADCL      R9, R9
+	MOVL      16(SP), R11
+	MOVWLZX   (R10)(R11*2), R11
+	MOVW      R11, 86(SP)
+	MOVL      16(CX), R12
+	XORL      (AX)(R11*1), R12
+	CMPL      R12, $0x01
+	ADCL      R9, R9
+	MOVL      20(SP), R11
+	MOVWLZX   (R10)(R11*2), R11
+	MOVW      R11, 84(SP)
+	MOVL      20(CX), R12
+	XORL      (AX)(R11*1), R12
+	CMPL      R12, $0x01
+	ADCL      R9, R9
+	MOVL      24(SP), R11
+	MOVWLZX   (R10)(R11*2), R11
+	MOVW      R11, 82(SP)
+	MOVL      24(CX), R12
+	XORL      (AX)(R11*1), R12
+	CMPL      R12, $0x01
+	ADCL      R9, R9
+	MOVL      28(SP), R11
+	MOVWLZX   (R10)(R11*2), R11
+	MOVW      R11, 80(SP)
+	MOVL      28(CX), R12
+	XORL      (AX)(R11*1), R12
+	CMPL      R12, $0x01
+	ADCL      R9, R9
+	MOVL      32(SP), R11
+	MOVWLZX   (R10)(R11*2), R11
+	MOVW      R11, 78(SP)
+	MOVL      32(CX), R12
+	XORL      (AX)(R11*1), R12
+	CMPL      R12, $0x01
+	ADCL      R9, R9
+	MOVL      36(SP), R11
+	MOVWLZX   (R10)(R11*2), R11
+	MOVW      R11, 76(SP)
+	MOVL      36(CX), R12
+	XORL      (AX)(R11*1), R12
+	CMPL      R12, $0x01
+	ADCL      R9, R9
+	MOVL      40(SP), R11
+	MOVWLZX   (R10)(R11*2), R11
+	MOVW      R11, 74(SP)
+	MOVL      40(CX), R12
+	XORL      (AX)(R11*1), R12
+	CMPL      R12, $0x01
+	ADCL      R9, R9
+	MOVL      44(SP), R11
+	MOVWLZX   (R10)(R11*2), R11
+	MOVW      R11, 72(SP)
+	MOVL      44(CX), R12
+	XORL      (AX)(R11*1), R12
+	CMPL      R12, $0x01
+	ADCL      R9, R9
+	MOVL      48(SP), R11
+	MOVWLZX   (R10)(R11*2), R11
+	MOVW      R11, 70(SP)
+	MOVL      48(CX), R12
+	XORL      (AX)(R11*1), R12
+	CMPL      R12, $0x01
+	ADCL      R9, R9
+	MOVL      52(SP), R11
+	MOVWLZX   (R10)(R11*2), R11
+	MOVW      R11, 68(SP)
+	MOVL      52(CX), R12
+	XORL      (AX)(R11*1), R12
+	CMPL      R12, $0x01
+	ADCL      R9, R9
+	MOVL      56(SP), R11
+	MOVWLZX   (R10)(R11*2), R11
+	MOVW      R11, 66(SP)
+	MOVL      56(CX), R12
+	XORL      (AX)(R11*1), R12
+	CMPL      R12, $0x01
+	ADCL      R9, R9
+	MOVL      60(SP), R11
+	MOVWLZX   (R10)(R11*2), R10
+	MOVW      R10, 64(SP)
+	MOVL      60(CX), R11
+	XORL      (AX)(R10*1), R11
+	CMPL      R11, $0x01
+	ADCL      R9, R9
+	VPCMPEQD  (DX), Y4, Y6
 	VPCMPEQD  Y0, Y4, Y7
 	VPOR      Y7, Y6, Y6
 	VPERMD    Y6, Y3, Y6
-	VMOVMSKPS Y6, R12
-	VPCMPEQD  32(DI), Y5, Y6
+	VMOVMSKPS Y6, R10
+	VPCMPEQD  32(DX), Y5, Y6
 	VPCMPEQD  Y0, Y5, Y7
 	VPOR      Y7, Y6, Y6
 	VPERMD    Y6, Y3, Y6
-	VMOVMSKPS Y6, DI
-	SHLL      $0x08, R12
-	ORL       DI, R12
-	ANDNL     R11, R12, R11
-	LEAQ      zeros<>+0(SB), DI
-	VPCMPEQB  (DI), Y4, Y6
-	VPCMPEQB  32(DI), Y5, Y7
-	VPMOVMSKB Y6, DI
-	VPMOVMSKB Y7, R12
-	SHLQ      $0x20, R12
-	ORQ       R12, DI
-	NOTQ      DI
-	POPCNTQ   DI, R12
-	XORL      R13, R13
-	ADDQ      $0x02, R12
-	CMPQ      R12, R9
-	CMOVQLT   DI, R8
-	CMOVQLT   R13, R10
-	CMOVQLT   R12, R9
-	MOVQ      $0x00000004, 120(SP)
+	VMOVMSKPS Y6, DX
+	SHLL      $0x08, R10
+	ORL       DX, R10
+	ANDNL     R9, R10, R9
+	LEAQ      zeros<>+0(SB), DX
+	VPCMPEQB  (DX), Y4, Y6
+	VPCMPEQB  32(DX), Y5, Y7
+	VPMOVMSKB Y6, DX
+	VPMOVMSKB Y7, R10
+	SHLQ      $0x20, R10
+	ORQ       R10, DX
+	NOTQ      DX
+	POPCNTQ   DX, R10
+	XORL      R11, R11
+	ADDQ      $0x02, R10
+	CMPQ      R10, DI
+	CMOVQLT   DX, SI
+	CMOVQLT   R11, R8
+	CMOVQLT   R10, DI
+	MOVQ      $0x00000002, 120(SP)
 
-word:
-	TESTL     R11, R11
+round:
+	TESTL     R9, R9
 	JEQ       remember
-	MOVQ      DX, R12
+	BSRL      R9, BX
+	MOVWLZX   64(SP)(BX*2), DX
+	LEAQ      (DX)(BX*4), DX
+	MOVQ      CX, R10
+	SUBQ      AX, R10
+	ADDQ      $0x3c, R10
+	SUBQ      DX, R10
+	XORL      DX, DX
+	XORL      BX, BX
+	BSRQ      R10, DX
+	MOVL      $0x00000006, R11
+	SUBQ      DX, R11
+	CMOVQLT   BX, R11
+	SHLXQ     R11, R10, R10
+	MOVQ      CX, R11
+	SUBQ      AX, R11
+	MOVQ      CX, DX
+	SUBQ      R10, DX
+	LEAQ      -1(R10), R12
+	CMPQ      R12, R11
+	LEAQ      zeros<>+0(SB), R11
+	CMOVQCC   R11, DX
+	CMOVQCC   BX, R10
+	TZCNTL    R9, BX
+	MOVWLZX   64(SP)(BX*2), R11
+	LEAQ      (R11)(BX*4), R11
+	MOVQ      CX, R12
 	SUBQ      AX, R12
-	BSRL      R11, SI
-	BTRL      SI, R11
-	MOVWLZX   64(SP)(SI*2), DI
-	SHLL      $0x02, SI
-	ADDQ      SI, DI
-	NEGQ      DI
-	LEAQ      60(DI)(R12*1), DI
-	XORL      R15, R15
-	XORL      R13, R13
-	BSRQ      DI, R13
-	MOVL      $0x00000006, R14
-	SUBQ      R13, R14
-	CMOVQLT   R15, R14
-	SHLXQ     R14, DI, DI
-	LEAQ      -1(DI), R13
-	CMPQ      R13, R12
-	JAE       word
-	MOVQ      DX, R12
-	SUBQ      DI, R12
-	VPCMPEQB  (R12), Y4, Y6
-	VPCMPEQB  32(R12), Y5, Y7
-	VPMOVMSKB Y6, R13
-	VPMOVMSKB Y7, R14
-	SHLQ      $0x20, R14
-	ORQ       R14, R13
-	NOTQ      R13
-	POPCNTQ   R13, R14
-	ADDQ      $0x02, R14
-	CMPQ      R14, R9
-	CMOVQLT   R13, R8
-	CMOVQLT   DI, R10
-	CMOVQLT   R14, R9
-	VPCMPEQD  (R12), Y4, Y6
-	VPERMD    Y6, Y3, Y6
-	VMOVMSKPS Y6, DI
-	VPCMPEQD  32(R12), Y5, Y6
-	VPERMD    Y6, Y3, Y6
-	VMOVMSKPS Y6, R12
-	SHLL      $0x08, DI
-	ORL       R12, DI
-	ANDNL     R11, DI, R11
+	ADDQ      $0x3c, R12
+	SUBQ      R11, R12
+	XORL      R11, R11
+	XORL      R14, R14
+	BSRQ      R12, R11
+	MOVL      $0x00000006, R13
+	SUBQ      R11, R13
+	CMOVQLT   R14, R13
+	SHLXQ     R13, R12, R12
+	MOVQ      CX, R11
+	SUBQ      AX, R11
+	MOVQ      CX, R15
+	SUBQ      R12, R15
+	LEAQ      -1(R12), R13
+	CMPQ      R13, R11
+	LEAQ      zeros<>+0(SB), R11
+	CMOVQCC   R11, R15
+	CMOVQCC   R14, R12
+	VPCMPEQB  (DX), Y4, Y6
+	VPCMPEQB  32(DX), Y5, Y7
+	VPMOVMSKB Y6, R11
+	VPMOVMSKB Y7, R13
+	SHLQ      $0x20, R13
+	ORQ       R13, R11
+	NOTQ      R11
+	POPCNTQ   R11, R13
+	ADDQ      $0x02, R13
+	CMPQ      R13, DI
+	CMOVQLT   R11, SI
+	CMOVQLT   R10, R8
+	CMOVQLT   R13, DI
+	VPCMPEQB  (R15), Y4, Y6
+	VPCMPEQB  32(R15), Y5, Y7
+	VPMOVMSKB Y6, R10
+	VPMOVMSKB Y7, R11
+	SHLQ      $0x20, R11
+	ORQ       R11, R10
+	NOTQ      R10
+	POPCNTQ   R10, R11
+	ADDQ      $0x02, R11
+	CMPQ      R11, DI
+	CMOVQLT   R10, SI
+	CMOVQLT   R12, R8
+	CMOVQLT   R11, DI
+	CMPQ      DI, $0x10
+	JLE       remember
 	DECQ      120(SP)
-	JNE       word
+	JEQ       remember
+	BSRL      R9, BX
+	BTRL      BX, R9
+	BLSRL     R9, R9
+	VPCMPEQD  (DX), Y4, Y6
+	VPERMD    Y6, Y3, Y6
+	VMOVMSKPS Y6, R10
+	VPCMPEQD  32(DX), Y5, Y6
+	VPERMD    Y6, Y3, Y6
+	VMOVMSKPS Y6, DX
+	SHLL      $0x08, R10
+	ORL       DX, R10
+	ANDNL     R9, R10, R9
+	VPCMPEQD  (R15), Y4, Y6
+	VPERMD    Y6, Y3, Y6
+	VMOVMSKPS Y6, DX
+	VPCMPEQD  32(R15), Y5, Y6
+	VPERMD    Y6, Y3, Y6
+	VMOVMSKPS Y6, R10
+	SHLL      $0x08, DX
+	ORL       R10, DX
+	ANDNL     R9, DX, R9
+	JMP       round
 
 remember:
-	MOVQ  DX, R11
-	MOVL  $0x9e3779b1, R13
-	MOVQ  96(SP), DI
-	NEGQ  DI
-	ANDL  $0x03, DI
-	SUBQ  AX, R11
-	LEAQ  (R11)(DI*4), R11
-	MOVL  (DX)(DI*4), R12
-	IMULL R13, R12
-	SHRL  $0x14, R12
-	MOVW  R11, (CX)(R12*2)
-	ADDL  $0x10, R11
-	MOVL  16(DX)(DI*4), R12
-	IMULL R13, R12
-	SHRL  $0x14, R12
-	MOVW  R11, (CX)(R12*2)
-	ADDL  $0x10, R11
-	MOVL  32(DX)(DI*4), R12
-	IMULL R13, R12
-	SHRL  $0x14, R12
-	MOVW  R11, (CX)(R12*2)
-	ADDL  $0x10, R11
-	MOVL  48(DX)(DI*4), R12
-	IMULL R13, R12
-	SHRL  $0x14, R12
-	MOVW  R11, (CX)(R12*2)
+	MOVQ  seen+24(FP), DX
+	MOVQ  CX, R10
+	MOVL  $0x9e3779b1, R12
+	MOVQ  96(SP), R9
+	NEGQ  R9
+	ANDL  $0x03, R9
+	SUBQ  AX, R10
+	LEAQ  (R10)(R9*4), R10
+	MOVL  (CX)(R9*4), R11
+	IMULL R12, R11
+	SHRL  $0x14, R11
+	MOVW  R10, (DX)(R11*2)
+	ADDL  $0x10, R10
+	MOVL  16(CX)(R9*4), R11
+	IMULL R12, R11
+	SHRL  $0x14, R11
+	MOVW  R10, (DX)(R11*2)
+	ADDL  $0x10, R10
+	MOVL  32(CX)(R9*4), R11
+	IMULL R12, R11
+	SHRL  $0x14, R11
+	MOVW  R10, (DX)(R11*2)
+	ADDL  $0x10, R10
+	MOVL  48(CX)(R9*4), R11
+	IMULL R12, R11
+	SHRL  $0x14, R11
+	MOVW  R10, (DX)(R11*2)
 
 idle:
-	XORL    DI, DI
-	MOVQ    104(SP), R11
-	INCQ    R11
-	CMPQ    R9, $0x38
-	CMOVQGT R11, DI
-	MOVQ    DI, 104(SP)
-	XORL    DI, DI
-	MOVQ    distances+40(FP), R9
-	CMPQ    R10, BX
-	SETNE   DI
-	MOVW    R10, (R9)
-	LEAQ    (R9)(DI*2), R9
-	MOVQ    R9, distances+40(FP)
-	MOVQ    96(SP), BX
-	SHLXQ   BX, DI, BX
-	ORQ     BX, 112(SP)
-	MOVQ    R10, BX
-	MOVQ    masks+32(FP), DI
-	MOVQ    96(SP), R9
-	MOVQ    R8, (DI)(R9*8)
-	TESTQ   R8, R8
+	XORL    DX, DX
+	MOVQ    104(SP), R9
+	INCQ    R9
+	CMPQ    DI, $0x38
+	CMOVQGT R9, DX
+	MOVQ    DX, 104(SP)
+	XORL    DX, DX
+	MOVQ    distances+40(FP), DI
+	CMPQ    R8, 136(SP)
+	SETNE   DL
+	MOVW    R8, (DI)
+	LEAQ    (DI)(DX*2), DI
+	MOVQ    DI, distances+40(FP)
+	MOVQ    96(SP), DI
+	SHLXQ   DI, DX, DI
+	ORQ     DI, 112(SP)
+	MOVQ    R8, 136(SP)
+	MOVQ    masks+32(FP), DX
+	MOVQ    96(SP), DI
+	MOVQ    SI, (DX)(DI*8)
+	TESTQ   SI, SI
 	JEQ     next
-	LEAQ    zeros<>+0(SB), R9
-	MOVQ    DX, DI
-	SUBQ    BX, DI
-	TESTQ   BX, BX
-	CMOVQEQ R9, DI
-	LEAQ    gather<>+0(SB), R9
-	MOVQ    128(SP), R10
-	VMOVDQU (DX), X4
-	VPXOR   (DI), X4, X4
-	MOVBLZX R8, R11
-	SHRQ    $0x08, R8
-	MOVBLZX R8, R12
-	SHRQ    $0x08, R8
-	VMOVQ   (R9)(R11*8), X5
-	VMOVHPS (R9)(R12*8), X5, X5
+	LEAQ    zeros<>+0(SB), DI
+	MOVQ    CX, DX
+	SUBQ    R8, DX
+	TESTQ   R8, R8
+	CMOVQEQ DI, DX
+	LEAQ    gather<>+0(SB), DI
+	MOVQ    128(SP), R8
+	VMOVDQU (CX), X4
+	VPXOR   (DX), X4, X4
+	MOVBLZX SI, R9
+	SHRQ    $0x08, SI
+	MOVBLZX SI, R10
+	SHRQ    $0x08, SI
+	VMOVQ   (DI)(R9*8), X5
+	VMOVHPS (DI)(R10*8), X5, X5
 	VPOR    X2, X5, X5
 	VPSHUFB X5, X4, X4
-	VMOVQ   X4, (R10)
-	POPCNTL R11, R11
-	ADDQ    R11, R10
-	VMOVHPS X4, (R10)
-	POPCNTL R12, R12
-	ADDQ    R12, R10
-	VMOVDQU 16(DX), X4
-	VPXOR   16(DI), X4, X4
-	MOVBLZX R8, R11
-	SHRQ    $0x08, R8
-	MOVBLZX R8, R12
-	SHRQ    $0x08, R8
-	VMOVQ   (R9)(R11*8), X5
-	VMOVHPS (R9)(R12*8), X5, X5
+	VMOVQ   X4, (R8)
+	POPCNTL R9, R9
+	ADDQ    R9, R8
+	VMOVHPS X4, (R8)
+	POPCNTL R10, R10
+	ADDQ    R10, R8
+	VMOVDQU 16(CX), X4
+	VPXOR   16(DX), X4, X4
+	MOVBLZX SI, R9
+	SHRQ    $0x08, SI
+	MOVBLZX SI, R10
+	SHRQ    $0x08, SI
+	VMOVQ   (DI)(R9*8), X5
+	VMOVHPS (DI)(R10*8), X5, X5
 	VPOR    X2, X5, X5
 	VPSHUFB X5, X4, X4
-	VMOVQ   X4, (R10)
-	POPCNTL R11, R11
-	ADDQ    R11, R10
-	VMOVHPS X4, (R10)
-	POPCNTL R12, R12
-	ADDQ    R12, R10
-	VMOVDQU 32(DX), X4
-	VPXOR   32(DI), X4, X4
-	MOVBLZX R8, R11
-	SHRQ    $0x08, R8
-	MOVBLZX R8, R12
-	SHRQ    $0x08, R8
-	VMOVQ   (R9)(R11*8), X5
-	VMOVHPS (R9)(R12*8), X5, X5
+	VMOVQ   X4, (R8)
+	POPCNTL R9, R9
+	ADDQ    R9, R8
+	VMOVHPS X4, (R8)
+	POPCNTL R10, R10
+	ADDQ    R10, R8
+	VMOVDQU 32(CX), X4
+	VPXOR   32(DX), X4, X4
+	MOVBLZX SI, R9
+	SHRQ    $0x08, SI
+	MOVBLZX SI, R10
+	SHRQ    $0x08, SI
+	VMOVQ   (DI)(R9*8), X5
+	VMOVHPS (DI)(R10*8), X5, X5
 	VPOR    X2, X5, X5
 	VPSHUFB X5, X4, X4
-	VMOVQ   X4, (R10)
-	POPCNTL R11, R11
-	ADDQ    R11, R10
-	VMOVHPS X4, (R10)
-	POPCNTL R12, R12
-	ADDQ    R12, R10
-	VMOVDQU 48(DX), X4
-	VPXOR   48(DI), X4, X4
-	MOVBLZX R8, DI
-	SHRQ    $0x08, R8
-	MOVBLZX R8, R11
-	SHRQ    $0x08, R8
-	VMOVQ   (R9)(DI*8), X5
-	VMOVHPS (R9)(R11*8), X5, X5
+	VMOVQ   X4, (R8)
+	POPCNTL R9, R9
+	ADDQ    R9, R8
+	VMOVHPS X4, (R8)
+	POPCNTL R10, R10
+	ADDQ    R10, R8
+	VMOVDQU 48(CX), X4
+	VPXOR   48(DX), X4, X4
+	MOVBLZX SI, DX
+	SHRQ    $0x08, SI
+	MOVBLZX SI, R9
+	SHRQ    $0x08, SI
+	VMOVQ   (DI)(DX*8), X5
+	VMOVHPS (DI)(R9*8), X5, X5
 	VPOR    X2, X5, X5
 	VPSHUFB X5, X4, X4
-	VMOVQ   X4, (R10)
-	POPCNTL DI, DI
-	ADDQ    DI, R10
-	VMOVHPS X4, (R10)
-	POPCNTL R11, R11
-	ADDQ    R11, R10
-	MOVQ    R10, 128(SP)
+	VMOVQ   X4, (R8)
+	POPCNTL DX, DX
+	ADDQ    DX, R8
+	VMOVHPS X4, (R8)
+	POPCNTL R9, R9
+	ADDQ    R9, R8
+	MOVQ    R8, 128(SP)
 
 next:
-	ADDQ $0x40, DX
+	ADDQ $0x40, CX
 	INCQ 96(SP)
 	CMPQ 96(SP), $0x40
 	JNE  line

@@ -28,7 +28,7 @@ const (
 	rememberEvery = 4
 
 	goodEnough = 16
-	tries      = 4
+	rounds     = 2
 	farther    = 2
 	hopeless   = 56
 	idleAfter  = 4
@@ -167,7 +167,6 @@ func (t tables) encode() {
 	Pragma("noescape")
 	Doc("encodeAVX2 is encodePortable. It may write 8 bytes beyond what it returns.")
 	window := Load(Param("window"), GP64()).(reg.GPVirtual)
-	seen := Load(Param("seen"), GP64()).(reg.GPVirtual)
 	cur := Load(Param("at"), GP64()).(reg.GPVirtual)
 	ADDQ(window, cur)
 	hashes, places := AllocLocal(line), AllocLocal(2*words)
@@ -177,7 +176,8 @@ func (t tables) encode() {
 		MOVQ(U32(0), m)
 	}
 	MOVQ(Load(Param("dst"), GP64()), to)
-	distance := zero(GP64())
+	before := AllocLocal(8) // the distance of the line before
+	MOVQ(U32(0), before)
 
 	none, mul, eight := YMM(), YMM(), XMM()
 	VPXOR(none, none, none)
@@ -241,15 +241,45 @@ func (t tables) encode() {
 		ORL(low.As32(), set.As32())
 	}
 
+	// lookedUp returns the distance at which a word of the line was last seen, and
+	// what stands there; zeros where there is no such line.
+	lookedUp := func(word reg.GPVirtual) (d, p reg.GPVirtual) {
+		place := GP64()
+		MOVWLZX(places.Idx(word, 2), place.As32())
+		LEAQ(Mem{Base: place, Index: word, Scale: 4}, place)
+		d = copyOf(cur)
+		SUBQ(window, d)
+		ADDQ(U8(line-4), d)
+		SUBQ(place, d)
+
+		size, shift, none := zero(GP64()), GP64(), zero(GP64())
+		BSRQ(d, size) // of a distance of zero, which stays zero, any
+		MOVL(U32(6), shift.As32())
+		SUBQ(size, shift)
+		CMOVQLT(none, shift)
+		SHLXQ(shift, d, d)
+
+		a, less := copyOf(cur), GP64()
+		SUBQ(window, a)
+		p = copyOf(cur)
+		SUBQ(d, p)
+		LEAQ(Mem{Base: d, Disp: -1}, less)
+		CMPQ(less, a)
+		zeros := address(t.zeros)
+		CMOVQCC(zeros, p)
+		CMOVQCC(none, d)
+		return d, p
+	}
+
 	Label("line")
 	VMOVDQU(Mem{Base: cur}, left)
 	VMOVDQU(Mem{Base: cur, Disp: 32}, right)
-	refer(distance)
+	MOVQ(before, from)
+	refer(from)
 	{
 		m, c := compare(ref)
 		MOVQ(m, mask)
 		MOVQ(c, cost)
-		MOVQ(distance, from)
 	}
 	CMPQ(poor, U8(idleAfter))
 	JLT(LabelRef("awake"))
@@ -272,6 +302,7 @@ func (t tables) encode() {
 	// nor foreseen: a bit for each, the first word's on top.
 	matches := zero(GP64())
 	{
+		seen := Load(Param("seen"), GP64())
 		for k := range words {
 			h, p, w := GP64(), GP64(), GP32()
 			MOVL(hashes.Offset(4*k), h.As32())
@@ -290,48 +321,41 @@ func (t tables) encode() {
 		m, c := compare(address(t.zeros))
 		better(m, c, zero(GP64()))
 	}
-	MOVQ(U32(tries), more)
+	MOVQ(U32(rounds), more)
 
-	Label("word")
+	Label("round")
 	TESTL(matches.As32(), matches.As32())
 	JEQ(LabelRef("remember"))
 	{
-		k, d, a := GP64(), GP64(), copyOf(cur)
-		SUBQ(window, a)
-		BSRL(matches.As32(), k.As32())
-		BTRL(k.As32(), matches.As32())
-		MOVWLZX(places.Idx(k, 2), d.As32())
-		SHLL(U8(2), k.As32())
-		ADDQ(k, d)
-		NEGQ(d)
-		LEAQ(Mem{Base: d, Index: a, Scale: 1, Disp: line - 4}, d)
-
-		size, shift, none := GP64(), GP64(), zero(GP64())
-		zero(size) // of a distance of zero, which stays zero
-		BSRQ(d, size)
-		MOVL(U32(6), shift.As32())
-		SUBQ(size, shift)
-		CMOVQLT(none, shift)
-		SHLXQ(shift, d, d)
-
-		before := GP64()
-		LEAQ(Mem{Base: d, Disp: -1}, before)
-		CMPQ(before, a)
-		JAE(LabelRef("word"))
-		p := copyOf(cur)
-		SUBQ(d, p)
-		m, c := compare(p)
-		better(m, c, d)
-		// What this distance foresees would only ask for it again.
-		again := GP64()
-		equalWords(p, again, nil)
-		ANDNL(matches.As32(), again.As32(), matches.As32())
+		// The first of them and the last, which do not wait for each other.
+		word := GP64()
+		BSRL(matches.As32(), word.As32())
+		d1, p1 := lookedUp(word)
+		TZCNTL(matches.As32(), word.As32())
+		d2, p2 := lookedUp(word)
+		m, c := compare(p1)
+		better(m, c, d1)
+		m, c = compare(p2)
+		better(m, c, d2)
+		CMPQ(cost, U8(goodEnough))
+		JLE(LabelRef("remember"))
 		DECQ(more)
-		JNE(LabelRef("word"))
+		JEQ(LabelRef("remember"))
+		// What these distances foresee would only ask for them again.
+		BSRL(matches.As32(), word.As32())
+		BTRL(word.As32(), matches.As32())
+		BLSRL(matches.As32(), matches.As32())
+		for _, p := range []reg.GPVirtual{p1, p2} {
+			again := GP64()
+			equalWords(p, again, nil)
+			ANDNL(matches.As32(), again.As32(), matches.As32())
+		}
+		JMP(LabelRef("round"))
 	}
 
 	Label("remember")
 	{
+		seen := Load(Param("seen"), GP64())
 		first, at, h, multiplied := GP64(), copyOf(cur), GP64(), GP32()
 		MOVL(U32(multiplier), multiplied)
 		MOVQ(i, first)
@@ -360,7 +384,7 @@ func (t tables) encode() {
 		MOVQ(now, poor)
 
 		changed, p, bit := zero(GP64()), Load(Param("distances"), GP64()), GP64()
-		CMPQ(from, distance)
+		CMPQ(from, before)
 		SETNE(changed.As8())
 		MOVW(from.As16(), Mem{Base: p})
 		LEAQ(Mem{Base: p, Index: changed, Scale: 2}, p)
@@ -372,7 +396,7 @@ func (t tables) encode() {
 		MOVQ(i, bit)
 		SHLXQ(bit, changed, bit)
 		ORQ(bit, changes)
-		MOVQ(from, distance)
+		MOVQ(from, before)
 	}
 	{
 		masks, index := Load(Param("masks"), GP64()), GP64()
@@ -381,7 +405,7 @@ func (t tables) encode() {
 	}
 	TESTQ(mask, mask)
 	JEQ(LabelRef("next"))
-	refer(distance)
+	refer(from)
 	{
 		table, dst := address(t.gather), GP64()
 		MOVQ(to, dst)
