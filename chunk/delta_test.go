@@ -75,6 +75,28 @@ func TestDeltaMethods(t *testing.T) {
 	}
 }
 
+// s2 is asked about everything but pages of random bytes.
+func TestDeltaAsksS2(t *testing.T) {
+	t.Parallel()
+	r := rand.New(rand.NewPCG(7, 12))
+	drawn, text := 0, 0
+	for range 2000 {
+		kinds := kindsOfPages(r)
+		if random(kinds[methodRaw]) {
+			drawn++
+		}
+		for i, b := range kinds[methodRaw] {
+			kinds[methodRaw][i] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789+/"[b%64]
+		}
+		if random(kinds[methodS2]) || random(kinds[methodDelta]) || random(kinds[methodRaw]) {
+			text++
+		}
+	}
+	if drawn < 1980 || text > 20 {
+		t.Errorf("of 2000 pages %d were found random, and of text %d", drawn, text)
+	}
+}
+
 // What Coder promises about room holds for its scratch.
 func TestDeltaRoom(t *testing.T) {
 	t.Parallel()
