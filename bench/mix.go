@@ -203,6 +203,11 @@ func (m *mix) full(ctx context.Context, s *store, c *engine.Canister, mem *engin
 	n := len(m.image.Mem)
 	m.rec.add("machine.pipeline", mbps(n, bound), 0)
 	m.rec.add("full.speed", mbps(n, took), mbps(n, bound))
+	own, _, err := pipe.RunOwn()
+	if err != nil {
+		return none, err
+	}
+	m.rec.add("full.own", mbps(n, took), mbps(n, own))
 	m.rec.add("full.cpu", takeCPU.Seconds(), boundCPU.Seconds())
 	if m.addWritten(counted, after-before, "full.written") {
 		m.rec.add("full.written", mb(after-before), mb(m.compressed))

@@ -303,7 +303,7 @@ type self struct{}
 func (self) Name() string { return kindSelf }
 
 func (self) Features() peer.Features {
-	return peer.Features{Dedup: true, Compress: true, Checksums: true, Durable: true, Note: "in this process, from memory that holds the version, told which pages are dirty; s2"}
+	return peer.Features{Dedup: true, Compress: true, Checksums: true, Durable: true, Note: "in this process, from memory that holds the version, told which pages are dirty; a codec of its own"}
 }
 
 func (self) Probe(context.Context) (string, error) { return thisBuild().Version, nil }

@@ -30,6 +30,9 @@ func TestPipelineDoesTheWork(t *testing.T) {
 	if err != nil || again < stored*95/100 || again > stored*105/100 {
 		t.Errorf("%d bytes, then %d: %v", stored, again, err)
 	}
+	if took, own, err := p.RunOwn(); err != nil || took <= 0 || own <= 0 || own > stored {
+		t.Errorf("%d bytes with the engine's codec, %d with s2: %v", own, stored, err)
+	}
 	if _, _, err := p.Run(true); err != nil {
 		t.Fatal(err)
 	}

@@ -34,10 +34,21 @@ type worker struct {
 	ids    []chunk.ID
 	gather []byte // pages to hash, where they do not lie side by side
 	kept   []byte
+	names  []chunk.ID // of the pages in kept
 	out    []byte
 	stored int64
 	groups [][]byte
+	coder  chunk.Coder
 }
+
+// How a pipeline compresses.
+type way uint8
+
+const (
+	withS2 way = iota
+	withS2Kept
+	withOwn
+)
 
 // NewPipeline looks at the pages of mem with these indexes, or at all of them if
 // nil. seen are pages that count as known; what is new is added to it.
@@ -63,7 +74,7 @@ func NewPipeline(mem []byte, indexes []uint64, seen map[chunk.ID]struct{}) (*Pip
 	for range runtime.GOMAXPROCS(0) {
 		p.workers = append(p.workers, &worker{
 			ids: make([]chunk.ID, chunk.GroupPages), gather: make([]byte, groupSize), kept: make([]byte, 0, groupSize),
-			out: make([]byte, s2.MaxEncodedLen(groupSize)),
+			out: make([]byte, 2*groupSize),
 		})
 	}
 	return p, nil
@@ -75,23 +86,34 @@ func (p *Pipeline) page(i uint64) []byte { return p.mem[i*pageSize : (i+1)*pageS
 // together, on all cores, and keeps nothing. It returns how long that took and
 // the compressed size. With keep the groups stay for Groups, which costs time.
 func (p *Pipeline) Run(keep bool) (time.Duration, int64, error) {
+	if keep {
+		return p.run(withS2Kept)
+	}
+	return p.run(withS2)
+}
+
+// RunOwn is Run with the codec that the engine has for memory, and with its proof
+// that what was compressed decompresses: what is left of a take without a store.
+func (p *Pipeline) RunOwn() (time.Duration, int64, error) { return p.run(withOwn) }
+
+func (p *Pipeline) run(how way) (time.Duration, int64, error) {
 	var next atomic.Int64
 	var wg sync.WaitGroup
 	errs := make([]error, len(p.workers))
 	began := time.Now()
 	for n, w := range p.workers {
 		wg.Go(func() {
-			w.stored, w.groups, w.kept = 0, nil, w.kept[:0]
+			w.stored, w.groups, w.kept, w.names = 0, nil, w.kept[:0], w.names[:0]
 			for {
 				from := int(next.Add(stripe)) - stripe
 				if from >= len(p.indexes) {
 					break
 				}
-				if errs[n] = p.stripe(w, from, min(from+stripe, len(p.indexes)), keep); errs[n] != nil {
+				if errs[n] = p.stripe(w, from, min(from+stripe, len(p.indexes)), how); errs[n] != nil {
 					return
 				}
 			}
-			w.compress(keep)
+			errs[n] = w.compress(how)
 		})
 	}
 	wg.Wait()
@@ -108,7 +130,7 @@ func (p *Pipeline) Run(keep bool) (time.Duration, int64, error) {
 	return took, stored, nil
 }
 
-func (p *Pipeline) stripe(w *worker, from, to int, keep bool) error {
+func (p *Pipeline) stripe(w *worker, from, to int, how way) error {
 	for ; from < to; from += chunk.GroupPages {
 		n := min(chunk.GroupPages, to-from)
 		pages := p.together(w, p.indexes[from:from+n])
@@ -119,8 +141,11 @@ func (p *Pipeline) stripe(w *worker, from, to int, keep bool) error {
 			if !p.fresh[from+i] {
 				continue
 			}
+			w.names = append(w.names, w.ids[i])
 			if w.kept = append(w.kept, pages[i*pageSize:(i+1)*pageSize]...); len(w.kept) == groupSize {
-				w.compress(keep)
+				if err := w.compress(how); err != nil {
+					return err
+				}
 			}
 		}
 	}
@@ -139,16 +164,25 @@ func (p *Pipeline) together(w *worker, indexes []uint64) []byte {
 	return w.gather[:n*pageSize]
 }
 
-func (w *worker) compress(keep bool) {
+func (w *worker) compress(how way) error {
 	if len(w.kept) == 0 {
-		return
+		return nil
 	}
-	enc := s2.Encode(w.out, w.kept)
+	var enc []byte
+	if how == withOwn {
+		var err error
+		if enc, _, err = w.coder.AppendGroup(w.out[:0], chunk.CodecDelta, w.names, w.kept); err != nil {
+			return err
+		}
+	} else {
+		enc = s2.Encode(w.out, w.kept)
+	}
 	w.stored += int64(len(enc))
-	if keep {
+	if how == withS2Kept {
 		w.groups = append(w.groups, append([]byte(nil), enc...))
 	}
-	w.kept = w.kept[:0]
+	w.kept, w.names = w.kept[:0], w.names[:0]
+	return nil
 }
 
 // Groups are the compressed groups of the last Run with keep.
