@@ -325,18 +325,20 @@ func (g group) decodePart(c *Coder, pages, stored []byte) error {
 // changed for the time of the call.
 func (g group) decodeFor(c *Coder, p part, pages, stored []byte, need uint32) (verified uint32, err error) {
 	need &= p.bits()
-	wanted, decoded := bits.Len32(need>>p.first)*PageSize, false
+	wanted := bits.Len32(need>>p.first) * PageSize
 	switch g.codec {
 	case CodecDelta:
-		// What is behind a page that can not be may not need it.
-		_ = decompressDelta(pages[:wanted:wanted], stored, false)
-		decoded = true
+		// What is behind a page that can not be may do without it.
+		err = decompressDelta(pages[:wanted:wanted], stored, false)
+		if verified = g.matchPart(p, pages, need); verified == 0 && err != nil {
+			return 0, malformed{fmt.Errorf("chunk: group as %v: %w", g.codec, err)}
+		}
+		return verified, nil
 	case CodecS2, CodecS2Parts:
-		decoded = decompressPrefix(pages[:len(pages):len(pages)], wanted, stored) == nil
-	}
-	if decoded {
-		if verified = g.matchPart(p, pages, need); verified == need {
-			return verified, nil
+		if err := decompressPrefix(pages[:len(pages):len(pages)], wanted, stored); err == nil {
+			if verified = g.matchPart(p, pages, need); verified == need {
+				return verified, nil
+			}
 		}
 		// Stopped too early, or damaged.
 	}

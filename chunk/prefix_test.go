@@ -120,6 +120,41 @@ func TestDecodeForStopsEarly(t *testing.T) {
 	}
 }
 
+// Pages of a part are had without those behind them, and without one that is damaged
+// where they can do without it, whichever are asked for together.
+func TestDecodeForDelta(t *testing.T) {
+	t.Parallel()
+	rng := rand.New(rand.NewPCG(7, 13))
+	pages := make([]byte, 0, partPages*PageSize)
+	for range partPages {
+		pages = append(pages, kindsOfPages(rng)[methodS2]...) // stands alone
+	}
+	k := newKit(t, nil)
+	g, _ := groupOf(t, CodecDelta, partPages, func(i int, p []byte) { copy(p, pages[i*PageSize:]) })
+	untouched := bytes.Repeat([]byte{0xEE}, partPages*PageSize)
+	for wanted := 1; wanted <= partPages; wanted++ {
+		dst := bytes.Clone(untouched)
+		if verified, err := k.s.decodeFor(g, dst, 1<<(wanted-1)); err != nil || verified != 1<<(wanted-1) {
+			t.Fatalf("%b, %v", verified, err)
+		}
+		if !bytes.Equal(dst[wanted*PageSize:], untouched[wanted*PageSize:]) {
+			t.Errorf("more than %d pages were decoded", wanted)
+		}
+	}
+	bad := g
+	bad.data = bytes.Clone(g.data)
+	bad.data[1] |= 3 << (methodBits - 8) // no method of the first page's
+	for need := uint32(2); need < 1<<partPages; need++ {
+		want := need &^ 1
+		if verified, err := k.s.decodeFor(bad, bytes.Clone(untouched), need); verified != want || err != nil && want != 0 {
+			t.Errorf("of %b there are %b: %v", need, verified, err)
+		}
+	}
+	if verified, err := k.s.decodeFor(bad, bytes.Clone(untouched), 1); verified != 0 || err == nil {
+		t.Errorf("a page that can not be: %b, %v", verified, err)
+	}
+}
+
 // One page of a group in parts costs its part alone, whether it is kept or not.
 func TestPartsStandAlone(t *testing.T) {
 	t.Parallel()

@@ -84,7 +84,7 @@ func TestSalvage(t *testing.T) {
 			junk[i] = byte(rng.Uint32())
 		}
 		if len(junk) > groupHeader {
-			junk[groupVersionAt], junk[groupCodecAt], junk[groupCountAt], junk[groupZeroAt] = 1+junk[0]%2, junk[1]%4, junk[2]%20, 0
+			junk[groupVersionAt], junk[groupCodecAt], junk[groupCountAt], junk[groupZeroAt] = 1+junk[0]%2, junk[1]%byte(lastCodec+1), junk[2]%20, 0
 		}
 		if s := c.Salvage(junk); s.Whole != 0 {
 			t.Error("something was salvaged of noise")

@@ -15,11 +15,17 @@ var ErrMalformed = errors.New("pagedelta: malformed page")
 // distance leads out of the window.
 func Decode(window []byte, at int, src []byte) error { return decode(best(), window, at, src) }
 
+// ahead is by how much the kernels may read behind what they are asked for: within
+// src, since two bitmaps follow.
+const (
+	ahead = 8
+	_     = uint(2*bitmap - ahead)
+)
+
 func decode(k kind, window []byte, at int, src []byte) error {
 	window = window[: at+PageSize : at+PageSize]
-	// From the end: which lines have a distance of their own, which parts of the
-	// masks there are, those distances, those parts, the masks, and the bytes that
-	// differ. Each says how long the one before it is.
+	// From the end: changes say how many distances there are, top how many tops,
+	// these how many masks, and these how many bytes.
 	at16 := len(src) - 2*bitmap
 	if at16 < 0 {
 		return ErrMalformed

@@ -20,9 +20,6 @@ const (
 	maskBytes = PageSize / 8  // a bit for each byte of the page
 	topBytes  = maskBytes / 8 // a bit for each byte of the masks
 	bitmap    = topBytes / 8  // a bit for each byte of the tops, or each line
-
-	// slack is by how much the kernels write, or read, beyond what they are asked.
-	slack = 8
 )
 
 // What the search for a distance goes by. With these, structured pages of the
@@ -50,7 +47,8 @@ const (
 	idleEvery = 8
 )
 
-// tableBits is the size of the table of words: one for each of four pages.
+// tableBits is the size of the table of words: for as many as four pages have, of
+// which a quarter are remembered.
 const tableBits = 12
 
 type table = [1 << tableBits]uint16
@@ -76,7 +74,7 @@ type page struct {
 // Append compresses the page that starts at window[at:], with what stands before
 // it, and appends it to dst. The pages of a window are given in order, and another
 // window begins with its first; what stands behind the page is not looked at.
-// window has at most MaxWindow bytes.
+// A page that ends behind MaxWindow is compressed alone.
 //
 // At most MaxEncoded bytes are appended, which may be more than the page has: then
 // the caller stores it some other way.
@@ -84,22 +82,25 @@ func (e *Encoder) Append(dst, window []byte, at int) []byte { return e.append(be
 
 func (e *Encoder) append(k kind, dst, window []byte, at int) []byte {
 	window = window[: at+PageSize : at+PageSize]
-	if at == 0 || at != e.next {
+	if at+PageSize > MaxWindow {
+		window, at = window[at:], 0 // and nothing before it
+	}
+	if at != e.next {
 		// The kernels trust that what was seen lies in the window.
 		clear(e.seen[:])
 	}
 	e.next = at + PageSize
 	p := &e.page
 	n := len(dst)
-	dst = slices.Grow(dst, MaxEncoded+slack)[:n+MaxEncoded+slack]
-	n += k.encode(dst[n:n+PageSize+slack], window, at, &e.seen, p)
+	dst = slices.Grow(dst, MaxEncoded)[:n+MaxEncoded]
+	n += k.encode(dst[n:n+PageSize], window, at, &e.seen, p)
 
 	// The masks are stored as the page is: those that are not zero, behind a
 	// bitmap of its own, and that the same way.
 	var tops [topBytes]byte
 	var top [bitmap]byte
-	n += k.pack(dst[n:n+maskBytes+slack], p.masks[:], tops[:])
-	n += k.pack(dst[n:n+topBytes+slack], tops[:], top[:])
+	n += k.pack(dst[n:n+maskBytes], p.masks[:], tops[:])
+	n += k.pack(dst[n:n+topBytes], tops[:], top[:])
 	for i := range bits.OnesCount64(p.changes) {
 		binary.LittleEndian.PutUint16(dst[n:n+2], p.distances[i])
 		n += 2

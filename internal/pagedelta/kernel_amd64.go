@@ -4,13 +4,14 @@
 
 package pagedelta
 
-// encodeAVX2 is encodePortable. It may write 8 bytes beyond what it returns.
+// encodeAVX2 is encodePortable. Of dst it may write beyond what it returns, but no
+// more than a page.
 //
 //go:noescape
 func encodeAVX2(dst *byte, window *byte, at int, seen *[4096]uint16, masks *[512]byte, distances *[64]uint16) (n int, changes uint64)
 
-// packAVX2 is packPortable for n pairs of masks. It may write 8 bytes beyond what
-// it returns.
+// packAVX2 is packPortable for n pairs of masks. Of dst it may write beyond what it
+// returns, but no more than src has.
 //
 //go:noescape
 func packAVX2(dst *byte, src *byte, masks *byte, n int) int

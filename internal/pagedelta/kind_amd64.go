@@ -8,31 +8,32 @@ func supported(k kind) bool {
 	return k == portable || cpu.X86.HasAVX2 && cpu.X86.HasBMI1 && cpu.X86.HasBMI2 && cpu.X86.HasPOPCNT
 }
 
-// The kernels trust what they are given. What is beyond the slices by less than
-// slack may be read of src, and written of dst, where these have it.
+// The kernels trust what they are given.
 
-// encode wants PageSize+slack bytes of dst.
+// encode wants PageSize bytes of dst. Each eight of the page are written as eight, of
+// which the next overwrite those that are not wanted: never behind their own.
 func (k kind) encode(dst, window []byte, at int, seen *table, p *page) int {
 	if k == portable {
 		return encodePortable(dst, window, at, seen, p)
 	}
-	_, _ = dst[:PageSize+slack], window[at:at+PageSize]
+	_, _ = dst[:PageSize], window[at:at+PageSize]
 	n, changes := encodeAVX2(&dst[0], &window[0], at, seen, &p.masks, &p.distances)
 	p.changes = changes
 	return n
 }
 
-// pack wants slack more of dst than src has that is not zero. len(src) is eight
-// times len(masks), and that a multiple of two.
+// pack wants as much of dst as src has, which is eight times len(masks), and that a
+// multiple of two.
 func (k kind) pack(dst, src, masks []byte) int {
 	if k == portable {
 		return packPortable(dst, src, masks)
 	}
-	_, _ = dst[:len(src)+slack], src[:8*len(masks)]
+	_, _ = dst[:8*len(masks)], src[:8*len(masks)]
 	return packAVX2(&dst[0], &src[0], &masks[0], len(masks)/2)
 }
 
-// unpack wants slack more of src than masks count, and a multiple of two masks.
+// unpack wants a multiple of two masks, and of src, which decode has added up, ahead
+// more than these count.
 func (k kind) unpack(dst, masks, src []byte) int {
 	if k == portable {
 		return unpackPortable(dst, masks, src)

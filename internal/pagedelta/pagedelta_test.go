@@ -146,6 +146,28 @@ func TestAnotherWindow(t *testing.T) {
 	}
 }
 
+// Distances have 16 bits: beyond a window's end pages stand alone.
+func TestBehindTheWindow(t *testing.T) {
+	r := seeded(t)
+	w := make([]byte, MaxWindow+2*PageSize)
+	for i := range w {
+		w[i] = byte(r.Uint32())
+	}
+	copy(w[MaxWindow+PageSize-idleEvery*line:], w[:line]) // is far from what it equals
+	for _, k := range kinds(t) {
+		var e Encoder
+		got := make([]byte, len(w))
+		for at := 0; at < len(w); at += PageSize {
+			if err := decode(k, got, at, e.append(k, nil, w, at)); err != nil {
+				t.Fatalf("%v at %d: %v", k, at, err)
+			}
+		}
+		if !bytes.Equal(got, w) {
+			t.Errorf("%v: another page", k)
+		}
+	}
+}
+
 // What the codec is for must come to less than a bound, each a little above what
 // was seen: a search that no longer finds anything would pass every other test.
 func TestSizes(t *testing.T) {

@@ -165,7 +165,8 @@ func store(dst reg.GPVirtual, x reg.VecVirtual, table, eights reg.Register, lo, 
 func (t tables) encode() {
 	TEXT("encodeAVX2", 0, "func(dst, window *byte, at int, seen *[4096]uint16, masks *[512]byte, distances *[64]uint16) (n int, changes uint64)")
 	Pragma("noescape")
-	Doc("encodeAVX2 is encodePortable. It may write 8 bytes beyond what it returns.")
+	Doc("encodeAVX2 is encodePortable. Of dst it may write beyond what it returns, but no",
+		"more than a page.")
 	window := Load(Param("window"), GP64()).(reg.GPVirtual)
 	cur := Load(Param("at"), GP64()).(reg.GPVirtual)
 	ADDQ(window, cur)
@@ -437,8 +438,8 @@ func (t tables) encode() {
 func (t tables) pack() {
 	TEXT("packAVX2", 0, "func(dst, src, masks *byte, n int) int")
 	Pragma("noescape")
-	Doc("packAVX2 is packPortable for n pairs of masks. It may write 8 bytes beyond what",
-		"it returns.")
+	Doc("packAVX2 is packPortable for n pairs of masks. Of dst it may write beyond what it",
+		"returns, but no more than src has.")
 	dst := Load(Param("dst"), GP64()).(reg.GPVirtual)
 	src, masks, n := Load(Param("src"), GP64()), Load(Param("masks"), GP64()), Load(Param("n"), GP64())
 	eight, none := XMM(), XMM()
