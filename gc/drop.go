@@ -149,7 +149,7 @@ func (c *Counter) warm(ctx context.Context, read func(key []byte, local uint64) 
 func (c *Counter) dropBudget() int { return min(dropDeltas, c.step) }
 
 func (c *Counter) dropStep(ctx context.Context, key string, next *runs, r *run) (finished bool, err error) {
-	d := newDeltas()
+	d := c.emptyDeltas()
 	store := c.in([]byte(key))
 	at, err := manifest.Replace(ctx, store, r.drop(), r.cursor, c.dropBudget(), d.add(store.Domain()), c.unreadable)
 	if err != nil {
