@@ -393,6 +393,12 @@ func GroupIDs(payload []byte) (Domain, []ID, error) {
 	return g.domain, g.ids(), nil
 }
 
+// GroupCodec returns how the pages of a group are compressed.
+func GroupCodec(payload []byte) (Codec, error) {
+	g, err := parseGroup(payload)
+	return g.codec, err
+}
+
 // AppendGroup is Coder.AppendGroup for single groups: it keeps no memory.
 func AppendGroup(dst []byte, codec Codec, ids []ID, pages []byte) ([]byte, Codec, error) {
 	return new(Coder).AppendGroup(dst, codec, ids, pages)

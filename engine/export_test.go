@@ -1,6 +1,7 @@
 package engine
 
 import (
+	"context"
 	"encoding/binary"
 	"math/rand/v2"
 	"time"
@@ -8,6 +9,7 @@ import (
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/gc"
 	"github.com/snapstore/snapstore/internal/index"
+	"github.com/snapstore/snapstore/internal/seglog"
 )
 
 // IndexID is the index's name for an ID.
@@ -102,6 +104,30 @@ func (e *Engine) Applied() bool {
 }
 
 // ReadAtIn is ReadAt in windows of so many pages.
+// Moved counts the groups in what cleaning wrote, by codec.
+func (e *Engine) Moved(ctx context.Context) (map[chunk.Codec]int, error) {
+	n := map[chunk.Codec]int{}
+	for _, s := range e.log.Segments() {
+		if s.Stream != seglog.StreamMoved {
+			continue
+		}
+		for f, err := range e.log.ScanSegment(ctx, s.ID) {
+			if err != nil {
+				return nil, err
+			}
+			if f.Kind != seglog.KindGroup {
+				continue
+			}
+			codec, err := chunk.GroupCodec(f.Payload)
+			if err != nil {
+				return nil, err
+			}
+			n[codec]++
+		}
+	}
+	return n, nil
+}
+
 func (r *SectionReader) ReadAtIn(window int, p []byte, off int64) (int, error) {
 	return r.readAt(p, off, window)
 }

@@ -3,9 +3,60 @@ package engine_test
 import (
 	"bytes"
 	"testing"
+	"time"
 
+	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/engine"
 )
+
+// What the background moves is compressed as takes do it, and recompressed when
+// somebody asks for that.
+func TestRecompressWhatTheBackgroundMoved(t *testing.T) {
+	t.Parallel()
+	e, _ := memStore(t, engine.Options{SegmentSize: 1 << 20, SnapshotLimit: 2, CleanBelow: 0.95})
+	c := must(e.CreateCanister(bg, canisterID(t, 1)))
+	mem := must(c.Memory(engine.WasmMemory))
+	const size = 8 << 20
+	if err := mem.Resize(size); err != nil {
+		t.Fatal(err)
+	}
+	m := &mix{seed: 78}
+	img := make([]byte, size)
+	m.image(img)
+	must(mem.WriteAt(img, 0))
+	last := must(c.Take(bg, engine.TakeOptions{})).ID
+	moved := func() map[chunk.Codec]int { return must(e.Moved(bg)) }
+	for until := time.Now().Add(time.Minute); moved()[chunk.CodecDelta] == 0; {
+		if time.Now().After(until) {
+			t.Fatalf("the background moved %v", moved())
+		}
+		for at := 0; at < size; at += 3 * engine.PageSize { // a third of every segment dies
+			page := img[at:][:engine.PageSize]
+			m.fresh(page)
+			must(mem.WriteAt(page, int64(at)))
+		}
+		last = must(c.Take(bg, engine.TakeOptions{Replace: last})).ID
+		quiet(t, e)
+	}
+	if n := moved(); n[chunk.CodecZstd] > 0 {
+		t.Errorf("the background moved %v", n)
+	}
+	must(e.GC(bg, engine.GCOptions{Recompress: true}))
+	if n := moved(); n[chunk.CodecDelta] > 0 || n[chunk.CodecZstd] == 0 {
+		t.Errorf("after recompressing there are %v", n)
+	}
+	if again := must(e.GC(bg, engine.GCOptions{Recompress: true})); again.BytesWritten > 64<<10 {
+		t.Errorf("wrote %d bytes once more", again.BytesWritten)
+	}
+	got := make([]byte, size)
+	s := must(e.Snapshot(bg, last))
+	defer s.Close()
+	must(must(s.Section(engine.WasmMemory)).ReadAt(got, 0))
+	if !bytes.Equal(got, img) {
+		t.Error("the snapshot reads otherwise than before")
+	}
+	sound(t, e)
+}
 
 // Recompressing makes a store smaller of which everything is alive, changes
 // nothing that can be read, and finds nothing to do the second time.

@@ -124,7 +124,7 @@ func (e *Engine) recover(ctx context.Context) error {
 	e.account()
 	e.applier = gc.NewApplier(e.counter, e.watermark(), e.o.Logger)
 	e.gc = gc.NewCollector(e.log, e.idx, e.store, e.counter, e.applier, e.pace, gc.CollectorOptions{
-		CleanBelow: e.o.CleanBelow, MaxDebt: e.o.MaxDebt, MoveCodec: e.moveCodec(), SegmentSize: e.o.SegmentSize,
+		CleanBelow: e.o.CleanBelow, MaxDebt: e.o.MaxDebt, MoveCodec: e.moveCodec(), QuickCodec: e.o.Codec, SegmentSize: e.o.SegmentSize,
 		Reading: e.reading, Commit: e.commitMoves, Logger: e.o.Logger,
 	})
 	e.tickets.OnEnd(e.gc.Kick)
@@ -237,7 +237,7 @@ func (e *Engine) catchUp(ctx context.Context) (err error) {
 // errOldDamage is all that is left of damage that an earlier open has met.
 var errOldDamage = errors.New("the newest record could not be read")
 
-// moveCodec recompresses what survives: it is cold.
+// moveCodec is what gc that was asked for compresses with: what survives is cold.
 func (e *Engine) moveCodec() chunk.Codec {
 	if e.o.Codec == chunk.CodecRaw {
 		return chunk.CodecRaw

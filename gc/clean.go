@@ -110,11 +110,15 @@ type mover struct {
 }
 
 func (g *Collector) newMover(victim seglog.SegmentID) *mover {
+	codec := g.o.MoveCodec
+	if g.inBackground {
+		codec = g.o.QuickCodec
+	}
 	w := g.store.NewWriter(chunk.WriterOptions{
-		Codec: g.o.MoveCodec, SpillAfter: 1, NoDedup: true, Workers: 1,
+		Codec: codec, SpillAfter: 1, NoDedup: true, Workers: 1,
 		Spill: func() (chunk.Spill, error) { return g.log.Spill(seglog.StreamMoved) },
 	})
-	return &mover{g: g, victim: victim, w: w, to: newRegroup(w, g.o.MoveCodec, g.store.Coder())}
+	return &mover{g: g, victim: victim, w: w, to: newRegroup(w, codec, g.store.Coder())}
 }
 
 func (m *mover) close() {

@@ -28,8 +28,9 @@ type CollectorOptions struct {
 	// sealed segments that have less themselves, and that of a segment for a pass that
 	// is asked for.
 	CleanBelow float64
-	// MoveCodec recompresses what is moved: it has survived, so it is cold.
-	MoveCodec chunk.Codec
+	// MoveCodec compresses what a pass moves that somebody asked for, and QuickCodec
+	// what the background moves beside operations.
+	MoveCodec, QuickCodec chunk.Codec
 	// MaxDebt is how many reclaimable bytes may wait before operations do.
 	MaxDebt int64
 	// SegmentSize is that of a full segment, to tell small ones.
@@ -434,14 +435,14 @@ func (g *Collector) Collect(ctx context.Context, o Options) (Report, error) {
 			return report(), err
 		}
 	}
-	tried := map[seglog.SegmentID]bool{}
+	tried, quick := map[seglog.SegmentID]bool{}, map[seglog.SegmentID]bool{}
 	last := g.newest()
 	var emptied []victim
 	var size int64
 	for {
 		v, ok := first(upTo(last, g.victims(true)), tried)
 		if !ok && o.Recompress {
-			v, ok = first(upTo(last, g.fresh()), tried)
+			v, ok = first(upTo(last, g.fresh(ctx, quick)), tried)
 		}
 		if ok {
 			var err error

@@ -22,7 +22,7 @@ func newRegroup(w *chunk.Writer, codec chunk.Codec, coder *chunk.Coder) *regroup
 	return &regroup{w: w, codec: codec, coder: coder, sets: map[shelf]*gathered{}}
 }
 
-// shelf is what may share a frame: a domain, and pages that nothing makes
+// shelf is what may share a frame: a domain, and, for zstd, pages that nothing makes
 // smaller apart from the others.
 type shelf struct {
 	domain chunk.Domain
@@ -53,7 +53,7 @@ func (r *regroup) of(t shelf) *gathered {
 }
 
 func (r *regroup) page(d chunk.Domain, id chunk.ID, page []byte) error {
-	g := r.of(shelf{d, r.coder.Dense(page)})
+	g := r.of(shelf{d, r.codec == chunk.CodecZstd && r.coder.Dense(page)})
 	g.ids, g.pages = append(g.ids, id), append(g.pages, page...)
 	r.held += len(page)
 	if len(g.ids) == chunk.GroupPages {

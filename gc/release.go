@@ -9,6 +9,7 @@ import (
 	"syscall"
 	"time"
 
+	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/internal/failpoint"
 	"github.com/snapstore/snapstore/internal/seglog"
 )
@@ -119,15 +120,44 @@ func (g *Collector) observe() (segments []seglog.SegmentInfo, applied uint64, li
 	return segments, applied, g.idx.Live()
 }
 
-// fresh lists the sealed segments with data as takes wrote it. Cleaning writes
-// to segments of its own kind, so what it has rewritten is not among them.
-func (g *Collector) fresh() (out []victim) {
+// fresh lists the sealed segments with data as takes wrote it, or as the background
+// has moved it. Cleaning writes to segments of its own kind. quick is which of these
+// are the background's, as far as it was looked at.
+func (g *Collector) fresh(ctx context.Context, quick map[seglog.SegmentID]bool) (out []victim) {
 	for _, v := range g.sealed(true) {
-		if !v.early && v.stream != seglog.StreamMoved && v.live > g.o.SegmentSize/64 { // records alone are not worth it
-			out = append(out, v)
+		if v.early || v.live <= g.o.SegmentSize/64 { // records alone are not worth it
+			continue
 		}
+		if v.stream == seglog.StreamMoved {
+			q, known := quick[v.id]
+			if !known {
+				q = g.movedQuickly(ctx, v.id)
+				quick[v.id] = q
+			}
+			if !q {
+				continue
+			}
+		}
+		out = append(out, v)
 	}
 	return out
+}
+
+// movedQuickly tells by the first group that is compressed whether the background has
+// written a segment that was moved. One pass writes all of it.
+func (g *Collector) movedQuickly(ctx context.Context, id seglog.SegmentID) bool {
+	for f, err := range g.log.ScanSegment(ctx, id) {
+		if err != nil {
+			return false
+		}
+		if f.Kind != seglog.KindGroup || f.Damaged != nil {
+			continue
+		}
+		if codec, err := chunk.GroupCodec(f.Payload); err == nil && codec != chunk.CodecRaw {
+			return codec != g.o.MoveCodec
+		}
+	}
+	return false
 }
 
 // wasteful tells whether sealing open segments is worth it: they hold dead

@@ -28,7 +28,7 @@ func newGCCommand(a *app) *cobra.Command {
 		RunE: func(c *cobra.Command, _ []string) error { return o.run(c.Context(), a) },
 	}
 	cmd.Flags().BoolVar(&o.dryRun, "dry-run", false, "say what waits, and change nothing")
-	cmd.Flags().BoolVar(&o.recompress, "recompress", false, "compress what takes have written once more, slower and smaller")
+	cmd.Flags().BoolVar(&o.recompress, "recompress", false, "compress once more, slower and smaller, what takes have written and the background has moved")
 	return cmd
 }
 

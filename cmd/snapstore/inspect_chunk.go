@@ -104,9 +104,12 @@ func frameOf(l index.Location) seglog.Loc {
 // codecOf names how a group that was checked is compressed. Other frames are
 // never compressed.
 func codecOf(kind seglog.Kind, payload []byte) string {
-	const codecAt = 1 // in the payload of a group, see docs/format.md
-	if kind != seglog.KindGroup || len(payload) <= codecAt {
+	if kind != seglog.KindGroup {
 		return ""
 	}
-	return chunk.Codec(payload[codecAt]).String()
+	codec, err := chunk.GroupCodec(payload)
+	if err != nil {
+		return ""
+	}
+	return codec.String()
 }
