@@ -147,9 +147,11 @@ var (
 	cleanSteps = points(failpoint.Copied, failpoint.Repoint, failpoint.Repointed, failpoint.Prove, failpoint.Remove, failpoint.Removed)
 )
 
-// The pages of the scenes: shared is what dies or moves while others want it.
+// The pages of the scenes: shared is what dies or moves while others want it. How many
+// there are decides how they fall into segments; TestReadersAreOvertaken sees that
+// what readers look up lies in one that is dropped.
 const (
-	pagesEach = 24
+	pagesEach = 28
 	wasmKind  = 2
 )
 
