@@ -25,7 +25,7 @@ const (
 	// decoding of its part.
 	CodecS2Parts Codec = 3
 	// CodecDelta has each page as what differs from what stands before it in its
-	// part, or by itself as s2 or raw. It is what takes write: two to four times as
+	// part, or by itself as s2 or raw. It is what takes write: two to three times as
 	// fast as s2, and smaller.
 	CodecDelta Codec = 4
 )
