@@ -137,7 +137,7 @@ func (g *garbage) deleteAndCollect(ctx context.Context) error {
 
 // takesBesideGC deletes again and takes while gc works, as many as a canister can
 // have.
-func (g *garbage) takesBesideGC(ctx context.Context, quiet float64) (err error) {
+func (g *garbage) takesBesideGC(ctx context.Context, quiet float64) error {
 	if err := g.deleteAllButTwo(ctx, func() error { return nil }); err != nil {
 		return err
 	}
@@ -146,30 +146,27 @@ func (g *garbage) takesBesideGC(ctx context.Context, quiet float64) (err error) 
 	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	done := make(chan error, 1)
+	var failed error
+	done := make(chan struct{})
 	go func() {
-		_, err := g.s.e.GC(ctx, engine.GCOptions{})
-		done <- err
+		defer close(done)
+		_, failed = g.s.e.GC(ctx, engine.GCOptions{})
 	}()
 	var times []float64
-	for ended := false; !ended; {
-		if len(g.ids) < limitOf {
-			select {
-			case err = <-done:
-				ended = true
-			default:
-				err = g.takes(ctx, 1, &times)
+	for working := true; working && len(g.ids) < limitOf; {
+		select {
+		case <-done:
+			working = false
+		default:
+			if err := g.takes(ctx, 1, &times); err != nil {
+				cancel()
+				<-done
+				return errors.Join(err, failed)
 			}
-		} else {
-			err, ended = <-done, true
 		}
-		if err != nil && !ended {
-			cancel()
-			err = errors.Join(err, <-done)
-		}
-		if err != nil {
-			return err
-		}
+	}
+	if <-done; failed != nil {
+		return failed
 	}
 	g.during = append(g.during, times...)
 	if len(times) < 3 {

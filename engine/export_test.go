@@ -104,11 +104,11 @@ func (e *Engine) Applied() bool {
 }
 
 // ReadAtIn is ReadAt in windows of so many pages.
-// Moved counts the groups in what cleaning wrote, by codec.
-func (e *Engine) Moved(ctx context.Context) (map[chunk.Codec]int, error) {
+// Groups counts groups by codec, in what cleaning moved or in what it did not.
+func (e *Engine) Groups(ctx context.Context, moved bool) (map[chunk.Codec]int, error) {
 	n := map[chunk.Codec]int{}
 	for _, s := range e.log.Segments() {
-		if s.Stream != seglog.StreamMoved {
+		if (s.Stream == seglog.StreamMoved) != moved {
 			continue
 		}
 		for f, err := range e.log.ScanSegment(ctx, s.ID) {

@@ -25,7 +25,7 @@ func TestRecompressWhatTheBackgroundMoved(t *testing.T) {
 	m.image(img)
 	must(mem.WriteAt(img, 0))
 	last := must(c.Take(bg, engine.TakeOptions{})).ID
-	moved := func() map[chunk.Codec]int { return must(e.Moved(bg)) }
+	moved := func() map[chunk.Codec]int { return must(e.Groups(bg, true)) }
 	for until := time.Now().Add(time.Minute); moved()[chunk.CodecDelta] == 0; {
 		if time.Now().After(until) {
 			t.Fatalf("the background moved %v", moved())
