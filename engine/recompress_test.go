@@ -5,6 +5,8 @@ import (
 	"testing"
 	"time"
 
+	"github.com/cockroachdb/pebble/v2/vfs"
+
 	"github.com/snapstore/snapstore/chunk"
 	"github.com/snapstore/snapstore/engine"
 )
@@ -56,6 +58,32 @@ func TestRecompressWhatTheBackgroundMoved(t *testing.T) {
 		t.Error("the snapshot reads otherwise than before")
 	}
 	sound(t, e)
+}
+
+// A store that is opened without compression does not unpack what was recompressed.
+func TestRecompressWithoutCompression(t *testing.T) {
+	t.Parallel()
+	fs := vfs.NewMem()
+	o := engine.Options{FS: fs, Ballast: -1, NoBackground: true, SegmentSize: 1 << 20}
+	e, _ := memStore(t, o)
+	c := must(e.CreateCanister(bg, canisterID(t, 1)))
+	const size = 4 << 20
+	img := make([]byte, size)
+	(&mix{seed: 79}).image(img)
+	write(t, c, engine.WasmMemory, size, 0, img)
+	must(c.Take(bg, engine.TakeOptions{}))
+	must(e.GC(bg, engine.GCOptions{Recompress: true}))
+	packed := must(e.Groups(bg, true))[chunk.CodecZstd]
+	if err := e.Close(); err != nil || packed == 0 {
+		t.Fatal(packed, err)
+	}
+	o.NoCompression = true
+	e = must(engine.Open("store", &o))
+	defer e.Close()
+	must(e.GC(bg, engine.GCOptions{Recompress: true}))
+	if n := must(e.Groups(bg, true)); n[chunk.CodecZstd] != packed {
+		t.Errorf("%d groups were compressed, and now %v", packed, n)
+	}
 }
 
 // Recompressing makes a store smaller of which everything is alive, changes

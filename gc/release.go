@@ -146,6 +146,9 @@ func (g *Collector) fresh(ctx context.Context, quick map[seglog.SegmentID]bool) 
 // movedQuickly tells by the first group that is compressed whether the background has
 // written a segment that was moved. One pass writes all of it.
 func (g *Collector) movedQuickly(ctx context.Context, id seglog.SegmentID) bool {
+	if g.o.MoveCodec == chunk.CodecRaw {
+		return false // nothing is made smaller
+	}
 	for f, err := range g.log.ScanSegment(ctx, id) {
 		if err != nil {
 			return false
