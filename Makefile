@@ -76,11 +76,16 @@ torture: ## the fault matrix: FOR=10m, ROWS=crash,flip, SEED=1
 # emulator.
 CROSS := ./internal/trackmem ./internal/pagehash ./internal/pagedelta ./internal/osfs ./chunk ./manifest
 
+# These start processes. An emulator that forks while another of its threads
+# holds one of its own locks leaves a child that waits for ever, and the parent
+# with it: rarely, and then for good.
+CROSS_SKIP := ^(TestRefusedSystemCalls|TestUnprivileged)$$
+
 cross: ## build for other systems, and test on arm64 where qemu-user-static is here
 	GOARCH=arm64 $(GO) vet ./...
 	GOOS=darwin $(GO) build ./... && GOOS=windows $(GO) build ./internal/trackmem ./engine
 	@if command -v qemu-aarch64-static >/dev/null; then \
-		GOARCH=arm64 $(GO) test -short -timeout 10m -exec "$$(command -v qemu-aarch64-static)" $(CROSS); \
+		GOARCH=arm64 $(GO) test -short -timeout 10m -skip '$(CROSS_SKIP)' -exec "$$(command -v qemu-aarch64-static)" $(CROSS); \
 	else echo "SKIPPED: qemu-user-static is not here, so nothing ran on arm64"; fi
 
 fuzz: ## every fuzz target, FUZZ_TIME each
