@@ -1,6 +1,11 @@
 package osfs
 
-import "github.com/cockroachdb/pebble/v2/vfs"
+import (
+	"errors"
+	"syscall"
+
+	"github.com/cockroachdb/pebble/v2/vfs"
+)
 
 // prefetchPiece is how much is asked for at a time. Linux reads no more for one call than
 // the device's readahead or largest request, whichever is more, and tells nobody: of 16
@@ -11,7 +16,8 @@ const prefetchPiece = 128 << 10
 // at the first error.
 func Prefetch(f vfs.File, off, n int64) error {
 	for ; n > 0; off, n = off+prefetchPiece, n-prefetchPiece {
-		if err := f.Prefetch(off, min(n, prefetchPiece)); err != nil {
+		// vfs gives the error number of the call, and 0 where it succeeded.
+		if err := f.Prefetch(off, min(n, prefetchPiece)); err != nil && !errors.Is(err, syscall.Errno(0)) {
 			return err
 		}
 	}
