@@ -78,7 +78,7 @@ func (c *comparer) node(id ID, node []byte, stored bool) (still bool, err error)
 		return stored, nil
 	}
 	if stored {
-		have, err := c.s.readNode(id, false)
+		have, err := c.s.readNode(id, false, nil)
 		switch {
 		case Unreadable(err):
 			stored = false

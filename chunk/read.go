@@ -331,11 +331,12 @@ func (s *Store) readPage(id ID, dst []byte, o planOptions) error {
 
 // Node returns an encoded node. It is verified, and not to be modified.
 func (s *Store) Node(ctx context.Context, id ID) ([]byte, error) {
-	return s.node(ctx, id, true)
+	return s.node(ctx, id, true, nil)
 }
 
-// node reads through the cache; with all, what else is in the frame goes there too.
-func (s *Store) node(ctx context.Context, id ID, all bool) ([]byte, error) {
+// node reads through the cache; with all, what else is in the frame goes there too. a may
+// be nil.
+func (s *Store) node(ctx context.Context, id ID, all bool, a *ahead) ([]byte, error) {
 	if node := s.nodes.get(s.domain.Key(id)); node != nil {
 		s.stats.nodeHits.Add(1)
 		return node, nil
@@ -344,7 +345,7 @@ func (s *Store) node(ctx context.Context, id ID, all bool) ([]byte, error) {
 		return nil, err
 	}
 	s.stats.nodeMisses.Add(1)
-	node, err := s.readNode(id, all)
+	node, err := s.readNode(id, all, a)
 	if err == nil && !all {
 		s.nodes.add(s.domain.Key(id), node)
 	}
@@ -361,19 +362,20 @@ type Scattered struct{ s *Store }
 
 // Node is Store.Node.
 func (r Scattered) Node(ctx context.Context, id ID) ([]byte, error) {
-	return r.s.node(ctx, id, false)
+	return r.s.node(ctx, id, false, nil)
 }
 
 // readNode reads past the cache. With keep the whole frame goes there, since
 // the nodes of one take lie side by side and a walk wants them next; each under
-// the ID that its own bytes have.
-func (s *Store) readNode(id ID, keep bool) (node []byte, err error) {
+// the ID that its own bytes have. What follows it is asked for in a, which may be nil.
+func (s *Store) readNode(id ID, keep bool, a *ahead) (node []byte, err error) {
 	if id.IsZero() {
 		return nil, &NotStoredError{id}
 	}
 	buf := s.frames.Get()
 	defer s.frames.Put(buf)
 	err = s.find(id, true, func(at index.Location) error {
+		s.goOn(a, frameLoc(at), pagesBefore)
 		payload, err := s.readFrame(frameLoc(at), seglog.KindNodes, buf)
 		if err != nil {
 			return err
@@ -442,5 +444,5 @@ func (d Direct) Node(ctx context.Context, id ID) ([]byte, error) {
 	if err := ctx.Err(); err != nil {
 		return nil, err
 	}
-	return d.s.readNode(id, false)
+	return d.s.readNode(id, false, nil)
 }

@@ -55,9 +55,17 @@ func (s *Store) PagesOnce(ctx context.Context, refs []PageRef) error {
 	return s.readPages(ctx, refs, planOptions{})
 }
 
+// PagesOwn is Pages for memory that is the caller's alone until it returns: pages that
+// are wanted side by side are decoded where they are wanted and verified there, which
+// saves a copy. Of one that can not be read, Dst may be anything afterwards.
+func (s *Store) PagesOwn(ctx context.Context, refs []PageRef) error {
+	return s.readPages(ctx, refs, planOptions{keep: len(refs) <= cachedRead && s.pages.limit > 0, own: true})
+}
+
 type planOptions struct {
 	keep  bool // what is decoded in the page cache
 	whole bool // read frames as a whole, and verify all of them
+	own   bool // decode to Dst: see PagesOwn
 }
 
 func (s *Store) readPages(ctx context.Context, refs []PageRef, o planOptions) error {
@@ -100,8 +108,8 @@ type plan struct {
 	state []atomic.Uint32
 
 	mu    sync.Mutex
-	taken map[seglog.Loc]struct{}    // groups that a worker reads or has read
-	ahead map[seglog.SegmentID]int64 // up to where it was asked for
+	taken map[seglog.Loc]struct{} // groups that a worker reads or has read
+	ahead *ahead
 
 	span   atomic.Int64 // the next to be worked on
 	broken atomic.Bool  // an error that is not about one page: stop early
@@ -116,7 +124,7 @@ const (
 func (s *Store) newPlan(refs []PageRef, o planOptions) *plan {
 	p, _ := s.plans.Get().(*plan)
 	if p == nil {
-		p = &plan{heads: heads{seed: s.seed}, taken: map[seglog.Loc]struct{}{}, ahead: map[seglog.SegmentID]int64{}}
+		p = &plan{heads: heads{seed: s.seed}, taken: map[seglog.Loc]struct{}{}, ahead: newAhead()}
 	}
 	p.s, p.planOptions, p.refs = s, o, refs
 	p.heads.reset(len(refs))
@@ -125,7 +133,7 @@ func (s *Store) newPlan(refs []PageRef, o planOptions) *plan {
 		p.state = make([]atomic.Uint32, len(refs))
 	}
 	clear(p.taken)
-	clear(p.ahead)
+	p.ahead.reset()
 	p.span.Store(0)
 	p.broken.Store(false)
 	p.wanted = 0
@@ -314,10 +322,10 @@ func (w *worker) fill(loc seglog.Loc) error {
 // looks first whether it need read all of it.
 func (w *worker) read(loc seglog.Loc) (most bool, err error) {
 	var heads [GroupPages]int32
+	spread := func(slot int, _ []byte) { w.spread(heads[slot]) }
 	serve := func(slot int, page []byte) {
-		j := heads[slot]
-		copy(w.refs[j].Dst, page)
-		w.spread(j)
+		copy(w.refs[heads[slot]].Dst, page)
+		spread(slot, page)
 	}
 	sparse := !w.whole && w.full < fullRow
 	if sparse {
@@ -338,7 +346,7 @@ func (w *worker) read(loc seglog.Loc) (most bool, err error) {
 		}
 	}
 	if !sparse && len(w.refs) > cachedRead { // who wants few pages wants nothing behind them
-		w.prefetch(loc)
+		w.s.goOn(w.ahead, loc, 0)
 	}
 	var g group
 	if w.whole {
@@ -358,36 +366,43 @@ func (w *worker) read(loc seglog.Loc) (most bool, err error) {
 		_, err = w.s.keepParts(g, need, serve)
 		return most, err
 	}
-	pages := w.raw[:g.raw():g.raw()]
-	verified, err := w.s.decodeFor(g, pages, need)
-	if err != nil {
-		return most, err
+	w.s.stats.groups.Add(1)
+	for p := range g.parts(need) {
+		stored, err := g.stored(p)
+		if err != nil {
+			return most, damage{err}
+		}
+		to := spread
+		pages := w.roomFor(p, need, &heads)
+		if pages == nil {
+			pages, to = w.raw[:p.raw():p.raw()], serve
+		}
+		verified, err := g.decodeFor(&w.s.coder, p, pages, stored, need)
+		if err != nil {
+			return most, damage{err}
+		}
+		p.serve(pages, verified, to)
 	}
-	part{0, g.n}.serve(pages, verified, serve)
 	return most, nil
 }
 
-// aheadOf is how far in front of a dense read the system is asked to read. Workers
-// take turns in a segment, which no readahead of the system's own recognises: a
-// restore of what was not in memory read 150 MB/s from a disk that gives 620.
-const aheadOf = 4 << 20
-
-// prefetch asks for what lies behind a group, where the log has that.
-func (p *plan) prefetch(loc seglog.Loc) {
-	log, ok := p.s.log.(interface{ Prefetch(seglog.Loc, int64) })
-	if !ok {
-		return
+// roomFor is where the pages of a part are wanted, if all are, and side by side, and may
+// be decoded there. It is nil elsewhere.
+func (w *worker) roomFor(p part, need uint32, heads *[GroupPages]int32) []byte {
+	if !w.own || need&p.bits() != p.bits() {
+		return nil
 	}
-	p.mu.Lock()
-	from := max(p.ahead[loc.Segment], int64(loc.Offset))
-	want := int64(loc.Offset)+aheadOf/2 > from
-	if want {
-		p.ahead[loc.Segment] = from + aheadOf
+	pages := w.refs[heads[p.first]].Dst
+	if cap(pages) < p.raw() {
+		return nil
 	}
-	p.mu.Unlock()
-	if want {
-		log.Prefetch(seglog.Loc{Segment: loc.Segment, Offset: uint32(from)}, aheadOf)
+	pages = pages[:p.raw():p.raw()]
+	for slot := p.first; slot < p.end; slot++ {
+		if &w.refs[heads[slot]].Dst[0] != &p.of(pages, slot)[0] {
+			return nil
+		}
 	}
+	return pages
 }
 
 // take takes on what of the window is in a group: a bit for each slot, and which

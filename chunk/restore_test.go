@@ -65,12 +65,17 @@ func TestRestore(t *testing.T) {
 					ids[i] = stored[r.IntN(n)]
 				}
 			}
-			for range 2 {
-				refs, check := k.refs(ids)
-				if err := k.s.Pages(context.Background(), refs); err != nil {
-					t.Fatal(err)
+			back := slices.Clone(stored)
+			slices.Reverse(back)
+			// Side by side as they are stored, too.
+			for _, ids := range [][]ID{ids, stored, back, slices.Concat(stored[n/3:], ids, stored)} {
+				for _, read := range []func(context.Context, []PageRef) error{k.s.Pages, k.s.PagesOwn, k.s.PagesOnce} {
+					refs, check := k.refs(ids)
+					if err := read(context.Background(), refs); err != nil {
+						t.Fatal(err)
+					}
+					check()
 				}
-				check()
 			}
 			k.idle()
 		}
@@ -133,6 +138,11 @@ func TestRestoreWindows(t *testing.T) {
 // Damage does not end a restore: all of it is reported, the first error is of the
 // first page that is concerned, and the rest of the image is there.
 func TestRestoreDamage(t *testing.T) {
+	t.Run("to shared memory", func(t *testing.T) { testRestoreDamage(t, (*Store).Pages, true) })
+	t.Run("to own memory", func(t *testing.T) { testRestoreDamage(t, (*Store).PagesOwn, false) })
+}
+
+func testRestoreDamage(t *testing.T, read func(*Store, context.Context, []PageRef) error, untouched bool) {
 	k := newKit(t, nil)
 	ids := k.put(0, 1000)
 	bad := map[ID]bool{}
@@ -150,7 +160,7 @@ func TestRestoreDamage(t *testing.T) {
 	for i := range refs {
 		refs[i] = PageRef{ID: want[i], Dst: dst[i*PageSize:][:PageSize]}
 	}
-	err := k.s.Pages(context.Background(), refs)
+	err := read(k.s, context.Background(), refs)
 	var ce *CorruptionError
 	if !errors.As(err, &ce) || ce.ID != ids[333] {
 		t.Fatalf("first error: %v", err)
@@ -158,7 +168,7 @@ func TestRestoreDamage(t *testing.T) {
 	for i, id := range want {
 		page := dst[i*PageSize:][:PageSize]
 		if bad[id] || id == missing {
-			if !bytes.Equal(page, bytes.Repeat([]byte{0xee}, PageSize)) {
+			if untouched && !bytes.Equal(page, bytes.Repeat([]byte{0xee}, PageSize)) {
 				t.Fatalf("page %d is damaged and was written", i)
 			}
 		} else if Sum(page) != id {
@@ -174,10 +184,10 @@ func TestRestoreDamage(t *testing.T) {
 			t.Fatalf("%v is not damaged", id)
 		}
 	}
-	if err := k.s.Pages(context.Background(), []PageRef{{ID: missing, Dst: dst[:PageSize]}}); !errors.Is(err, ErrNotStored) {
+	if err := read(k.s, context.Background(), []PageRef{{ID: missing, Dst: dst[:PageSize]}}); !errors.Is(err, ErrNotStored) {
 		t.Fatal(err)
 	}
-	if err := k.s.Pages(context.Background(), []PageRef{{ID: ids[0], Dst: dst[:5]}}); err == nil {
+	if err := read(k.s, context.Background(), []PageRef{{ID: ids[0], Dst: dst[:5]}}); err == nil {
 		t.Fatal("a short dst")
 	}
 	k.idle()

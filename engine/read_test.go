@@ -69,7 +69,7 @@ func TestReadAtInWindows(t *testing.T) {
 }
 
 // What ends a read of several windows is told with the page that it is about, and with
-// how much was read: damage in the second window and in the third, and a snapshot that
+// how much was read: damage in the second window, and a snapshot that
 // is closed meanwhile.
 func TestReadAtInWindowsEndsEarly(t *testing.T) {
 	t.Parallel()
@@ -78,6 +78,7 @@ func TestReadAtInWindowsEndsEarly(t *testing.T) {
 	c := must(e.CreateCanister(bg, canisterID(t, 1)))
 	mem := must(c.Memory(engine.WasmMemory))
 	const pages, window = 20000, 8192
+	const first = 4096 * engine.PageSize // what is read before the window is as large as it may be
 	img := make([]byte, pages*engine.PageSize)
 	for i := range pages {
 		binary.LittleEndian.PutUint64(img[i*engine.PageSize+i%500*8:], uint64(i)+1)
@@ -103,7 +104,7 @@ func TestReadAtInWindowsEndsEarly(t *testing.T) {
 		if err == nil && n == len(got) {
 			continue // it was faster
 		}
-		if !errors.Is(err, engine.ErrClosed) || n%(window*engine.PageSize) != 0 || !bytes.Equal(got[:n], img[:n]) {
+		if !errors.Is(err, engine.ErrClosed) || n%first != 0 || !bytes.Equal(got[:n], img[:n]) {
 			t.Errorf("closed after %v: %d, %v", wait, n, err)
 		}
 	}
@@ -125,12 +126,12 @@ func TestReadAtInWindowsEndsEarly(t *testing.T) {
 	defer snap.Close()
 	n, err := sec.ReadAtIn(window, got, 0)
 	var ce *engine.CorruptionError
-	if !errors.As(err, &ce) || ce.Page != 9000 || n != window*engine.PageSize || !bytes.Equal(got[:n], img[:n]) {
+	if !errors.As(err, &ce) || ce.Page != 9000 || n != first || !bytes.Equal(got[:n], img[:n]) {
 		t.Errorf("over damage: %d, %v", n, err)
 	}
 	const from = 10000
 	n, err = sec.ReadAtIn(window, got[from*engine.PageSize:], from*engine.PageSize)
-	if !errors.As(err, &ce) || ce.Page != 17000 || n != 0 {
+	if !errors.As(err, &ce) || ce.Page != 17000 || n != first {
 		t.Errorf("from %d on: %d, %v", from, n, err)
 	}
 }
