@@ -77,6 +77,7 @@ func Specs() []Figure {
 
 		{ID: "restore.warm", Group: groupRead, Title: "full restore, warm, verified", Unit: "MB/s", Limit: "decode + hash", RatioOf: overLimit, Judged: byRatio, Better: more, Bar: 0.6, Aim: 0.8},
 		{ID: "restore.cold", Group: groupRead, Title: "full restore, cold, verified", Unit: "MB/s", Limit: "sequential read x compression ratio", RatioOf: overLimit, Judged: byRatio, Better: more, Bar: 0.6, Aim: 0.85},
+		{ID: "restore.scattered", Group: groupRead, Title: "the same, of what takes of 1 % have scattered", Unit: "MB/s", Limit: "sequential read x compression ratio", RatioOf: overLimit, Better: more},
 		{ID: "page.warm", Group: groupRead, Title: "one random page, warm, p50", Unit: "µs", Judged: byValue, Better: less, Bar: 50, Aim: 25},
 		{ID: "page.cold", Group: groupRead, Title: "one random page, cold, p50", Unit: "µs", Better: less},
 		{ID: "load.diff", Group: groupRead, Title: "load of a snapshot that differs in 1 %, durable", Unit: "ms", Limit: "decode + hash of as many pages, then fdatasync", RatioOf: underLimit, Better: more},

@@ -140,6 +140,9 @@ func (m *mix) main(ctx context.Context, repeat int) (err error) {
 	if err := m.restoreWarm(ctx, s, first); err != nil {
 		return err
 	}
+	if err := m.restoreCold(ctx, s, first, "restore.cold", 3); err != nil {
+		return err
+	}
 	var ideal *workload.Ideal
 	if repeat == 0 {
 		ideal = &workload.Ideal{}

@@ -121,55 +121,73 @@ func (m *mix) loadDiff(ctx context.Context, s *store, c *engine.Canister, ids []
 	return s.settle(ctx)
 }
 
-// coldAndRebuild restores the newest snapshot from a disk that has to be read,
-// and builds the index anew. On return the store is open.
-func (m *mix) coldAndRebuild(ctx context.Context, s *store) error {
+// forget closes the store, lets the system forget its files, and opens it again, in
+// both cases. It is false where the system can not be asked.
+func (m *mix) forget(ctx context.Context, s *store) (bool, error) {
+	// What the next process would apply again, and drop, is no part of restoring.
+	if err := errors.Join(s.settle(ctx), s.e.FlushIndex(), s.close()); err != nil {
+		return false, err
+	}
+	ok, err := limit.ForgetTree(s.dir)
+	return ok, errors.Join(err, s.open())
+}
+
+// restoreCold restores a snapshot from a disk that has to be read, some times, in turns
+// with reading as many bytes as its pages have compressed from a file. On return the
+// store was opened anew.
+func (m *mix) restoreCold(ctx context.Context, s *store, id engine.SnapshotID, figure string, times int) error {
 	n := len(m.image.Mem)
+	for turn := range times {
+		var read, took time.Duration
+		for half := range 2 {
+			if half == turn%2 {
+				var err error
+				if _, read, _, err = m.disk.Sequential(m.compressed); err != nil {
+					return err
+				}
+				continue
+			}
+			stored := s.e.Stats().LiveBytes
+			ok, err := m.forget(ctx, s)
+			if err != nil {
+				return err
+			}
+			if !ok {
+				m.rec.note(figure, neverForgets)
+				return nil
+			}
+			_, before, counted := ioCounters()
+			if took, err = m.restore(ctx, s, id); err != nil {
+				return err
+			}
+			if _, after, _ := ioCounters(); counted && after-before < stored/2 {
+				m.rec.note(figure, notForgotten)
+				return nil
+			}
+		}
+		m.rec.add(figure, mbps(n, took), mbps(n, read))
+	}
+	return nil
+}
+
+// coldAndRebuild reads the newest snapshot, which takes have scattered, from a disk
+// that has to be read, and builds the index anew. On return the store is open.
+func (m *mix) coldAndRebuild(ctx context.Context, s *store) error {
 	id, err := newest(s, 1)
 	if err != nil {
 		return err
 	}
-	stored := s.e.Stats().LiveBytes
-	cold := func() (bool, error) {
-		// What the next process would apply again, and drop, is no part of restoring.
-		if err := errors.Join(s.settle(ctx), s.e.FlushIndex(), s.close()); err != nil {
-			return false, err
-		}
-		ok, err := limit.ForgetTree(s.dir)
-		if err != nil || !ok {
-			return ok, errors.Join(err, s.open())
-		}
-		return true, s.open()
+	if err := m.restoreCold(ctx, s, id, "restore.scattered", 2); err != nil {
+		return err
 	}
-	ok, err := cold()
+	ok, err := m.forget(ctx, s)
 	if err != nil {
 		return err
 	}
 	if !ok {
-		m.rec.note("restore.cold", neverForgets)
 		m.rec.note("page.cold", neverForgets)
-	} else {
-		_, before, counted := ioCounters()
-		took, err := m.restore(ctx, s, id)
-		if err != nil {
-			return err
-		}
-		_, after, _ := ioCounters()
-		if counted && after-before < stored/2 {
-			m.rec.note("restore.cold", notForgotten)
-		} else {
-			_, read, _, err := m.disk.Sequential(m.compressed)
-			if err != nil {
-				return err
-			}
-			m.rec.add("restore.cold", mbps(n, took), mbps(n, read))
-		}
-		if _, err := cold(); err != nil {
-			return err
-		}
-		if err := m.randomPages(ctx, s, id, 0, 150, "page.cold"); err != nil {
-			return err
-		}
+	} else if err := m.randomPages(ctx, s, id, 0, 150, "page.cold"); err != nil {
+		return err
 	}
 	if err := m.rebuild(ctx, s, ok); err != nil {
 		return err
