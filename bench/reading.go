@@ -147,7 +147,6 @@ func (m *mix) restoreCold(ctx context.Context, s *store, id engine.SnapshotID, f
 				}
 				continue
 			}
-			stored := s.e.Stats().LiveBytes
 			ok, err := m.forget(ctx, s)
 			if err != nil {
 				return err
@@ -160,7 +159,7 @@ func (m *mix) restoreCold(ctx context.Context, s *store, id engine.SnapshotID, f
 			if took, err = m.restore(ctx, s, id); err != nil {
 				return err
 			}
-			if _, after, _ := ioCounters(); counted && after-before < stored/2 {
+			if _, after, _ := ioCounters(); counted && after-before < m.compressed/2 {
 				m.rec.note(figure, notForgotten)
 				return nil
 			}

@@ -2,63 +2,63 @@ package chunk
 
 import (
 	"context"
-	"slices"
 	"sync"
 	"testing"
 
 	"github.com/snapstore/snapstore/internal/seglog"
 )
 
-func at(off, length uint32) seglog.Loc { return seglog.Loc{Segment: 1, Offset: off, Length: length} }
+func frameAt(off, length int64) seglog.Loc {
+	return seglog.Loc{Segment: 1, Offset: uint32(off), Length: uint32(length)}
+}
 
-// Reads that go on, by workers in turns, have everything before them asked for once, and
-// not much further than they have come.
+// Reads that go on, by workers in turns, have what they come to asked for once, and no
+// more in front of them than is behind.
 func TestAheadOfReadsThatGoOn(t *testing.T) {
 	r := newRand(t)
-	a := newAhead()
-	const frame, end = 30 << 10, 60 << 20
-	var asked, front, calls int64
-	for off := int64(1 << 20); off < end; off += 2 * frame {
-		turn := []int64{off, off + frame}
-		if r.IntN(2) == 0 {
-			slices.Reverse(turn)
+	for _, workers := range []int{1, 2, 8, 16, 32} {
+		for _, frame := range []int64{8 << 10, 30 << 10, 64 << 10} {
+			a := aheadOf(workers)
+			const start, size = 1 << 20, 128 << 20
+			var front, asked, all int64
+			calls, late := 0, int64(0)
+			span := restoreSpan / GroupPages * frame
+			for off := int64(start); off < start+size; off += int64(workers) * span {
+				for i := range int64(restoreSpan / GroupPages) {
+					for _, w := range r.Perm(workers) {
+						at, front0 := off+int64(w)*span+i*frame, front
+						front = max(front, at+frame)
+						if front0 > start+2*aheadMost && at+frame > asked {
+							late++
+						}
+						from, n := a.want(frameAt(at, frame))
+						if n == 0 {
+							continue
+						}
+						calls, all = calls+1, all+n
+						if asked != 0 && from < asked {
+							t.Fatalf("%d workers, frames of %d: asks for %d at %d, and has up to %d", workers, frame, n, from, asked)
+						}
+						if asked = from + n; asked-start > 2*(front-start) {
+							t.Fatalf("%d workers, frames of %d: asks up to %d, and %d were read", workers, frame, asked-start, front-start)
+						}
+					}
+				}
+			}
+			if all > front-start+aheadMost || calls > int(all/aheadLeast) || late > 0 {
+				t.Errorf("%d workers, frames of %d: asks for %d of %d in %d calls, %d late", workers, frame, all, front-start, calls, late)
+			}
 		}
-		for _, off := range turn {
-			front = max(front, off+frame)
-			from, n := a.want(at(uint32(off), frame), 0)
-			if n == 0 {
-				continue
-			}
-			if asked != 0 && from != asked && from != off {
-				t.Fatalf("asks for %d at %d, up to %d it has", n, from, asked)
-			}
-			if asked = from + n; asked > off+aheadMost {
-				t.Fatalf("asks for what is %d further", asked-off)
-			}
-			if calls++; calls == 1 && n > aheadLeast {
-				t.Fatalf("asks for %d at once", n)
-			}
-		}
-		if off > 8<<20 && asked < front {
-			t.Fatalf("at %d it has asked up to %d", off, asked)
-		}
-	}
-	if most := int64(end) / (aheadLeast / 2); calls > most {
-		t.Errorf("%d calls, %d would do", calls, most)
 	}
 }
 
-// Reads that jump about ask for nothing, wherever others go on.
+// Reads that jump about ask for nothing.
 func TestAheadOfReadsThatJump(t *testing.T) {
-	a := newAhead()
-	for i := range uint32(20) {
-		if _, n := a.want(at(i%2*(30<<20)+i*4096, 4096), 0); n != 0 {
+	a := newAhead(aheadGap, pagesBefore)
+	for i := range int64(200) {
+		if _, n := a.want(frameAt(i%2*(30<<20)+i*4096, 4096)); n != 0 {
 			t.Fatalf("read %d asks for %d", i, n)
 		}
-	}
-	a.reset()
-	if _, n := a.want(at(0, 4096), 0); n != 0 {
-		t.Error("one read is none that goes on")
 	}
 }
 
@@ -82,26 +82,26 @@ func TestSweepAsksForPages(t *testing.T) {
 		l.fakeLog = o.Log.(*fakeLog)
 		o.Log = l
 	})
-	w := k.s.NewWriter(WriterOptions{})
-	var nodes []ID
-	var first ID
-	var all []ID
-	for n := range 200 {
+	var nodes, all []ID
+	const others = 40 // groups in front, which are not asked for
+	for n := range 240 {
 		ids, pages := fillPages(uint64(n*GroupPages), GroupPages)
-		if n == 0 {
-			first = ids[0]
-		}
-		all = append(all, ids...)
+		w := k.s.NewWriter(WriterOptions{})
 		if err := w.AddGroup(Domain{}, CodecRaw, ids, pages); err != nil {
 			t.Fatal(err)
 		}
+		k.store(w)
+		if all = append(all, ids...); n < others {
+			continue
+		}
 		id, node := testNode(n)
+		w = k.s.NewWriter(WriterOptions{})
 		if err := w.AddNodes(Domain{}, []ID{id}, [][]byte{node}); err != nil {
 			t.Fatal(err)
 		}
+		k.store(w)
 		nodes = append(nodes, id)
 	}
-	k.store(w)
 	sweep := k.s.Sweep()
 	for _, id := range nodes {
 		if _, err := sweep.Node(context.Background(), id); err != nil {
@@ -111,8 +111,8 @@ func TestSweepAsksForPages(t *testing.T) {
 	if len(l.spans) == 0 {
 		t.Fatal("nothing was asked for")
 	}
-	if from := l.spans[0][0]; from > int64(k.where(first).Offset) {
-		t.Errorf("asks from %d on, and the first pages are at %d", from, k.where(first).Offset)
+	if from, first := l.spans[0][0], int64(k.where(all[others*GroupPages]).Offset); from > first || from < first-pagesBefore {
+		t.Errorf("asks from %d on, and the first pages are at %d", from, first)
 	}
 	for i, s := range l.spans[1:] {
 		if s[0] != l.spans[i][1] {
@@ -135,7 +135,7 @@ func TestSweepAsksForPages(t *testing.T) {
 		t.Fatal(err)
 	}
 	check()
-	if last := int64(k.where(all[len(all)-1]).Offset); len(l.spans) == 0 || l.spans[len(l.spans)-1][1] < last {
+	if last := int64(k.where(all[len(all)-1]).Offset); len(l.spans) == 0 || l.spans[len(l.spans)-1][1] < last-2<<20 || l.spans[len(l.spans)-1][1] > 2*last {
 		t.Errorf("a restore up to %d asks for %v", last, l.spans)
 	}
 }

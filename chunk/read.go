@@ -200,19 +200,33 @@ func (s *Store) readParts(loc seglog.Loc, g group, need uint32, keep bool, buf, 
 // each slot, into their places in dst, and says which of them are what their IDs
 // name.
 func (s *Store) decodeFor(g group, dst []byte, need uint32) (verified uint32, err error) {
+	err = s.decodeParts(g, need,
+		func(p part) []byte { return dst[p.first*PageSize : p.end*PageSize] },
+		func(_ part, _ []byte, same uint32) { verified |= same })
+	if err != nil {
+		return 0, err
+	}
+	return verified, nil
+}
+
+// decodeParts decodes the parts of a group that hold pages in need, a bit for each slot,
+// each to the room that it is given, and tells which of its pages are what their IDs name.
+// It ends at the first part that can not be decoded.
+func (s *Store) decodeParts(g group, need uint32, room func(part) []byte, decoded func(p part, pages []byte, verified uint32)) error {
 	s.stats.groups.Add(1)
 	for p := range g.parts(need) {
 		stored, err := g.stored(p)
 		if err != nil {
-			return 0, damage{err}
+			return damage{err}
 		}
-		same, err := g.decodeFor(&s.coder, p, dst[p.first*PageSize:p.end*PageSize], stored, need)
+		pages := room(p)
+		verified, err := g.decodeFor(&s.coder, p, pages, stored, need)
 		if err != nil {
-			return 0, damage{err}
+			return damage{err}
 		}
-		verified |= same
+		decoded(p, pages, verified)
 	}
-	return verified, nil
+	return nil
 }
 
 // keepParts decodes the parts of a group that hold pages in need, a bit for each
@@ -375,7 +389,7 @@ func (s *Store) readNode(id ID, keep bool, a *ahead) (node []byte, err error) {
 	buf := s.frames.Get()
 	defer s.frames.Put(buf)
 	err = s.find(id, true, func(at index.Location) error {
-		s.goOn(a, frameLoc(at), pagesBefore)
+		s.goOn(a, frameLoc(at))
 		payload, err := s.readFrame(frameLoc(at), seglog.KindNodes, buf)
 		if err != nil {
 			return err

@@ -46,7 +46,7 @@ const (
 // returns the error of the first of refs. Their Dst stay as they were. Other errors end
 // it at once.
 func (s *Store) Pages(ctx context.Context, refs []PageRef) error {
-	return s.readPages(ctx, refs, planOptions{keep: len(refs) <= cachedRead && s.pages.limit > 0})
+	return s.readPages(ctx, refs, planOptions{keep: s.keeps(refs)})
 }
 
 // PagesOnce is Pages for pages that nobody will read again soon: they do not go
@@ -57,10 +57,13 @@ func (s *Store) PagesOnce(ctx context.Context, refs []PageRef) error {
 
 // PagesOwn is Pages for memory that is the caller's alone until it returns: pages that
 // are wanted side by side are decoded where they are wanted and verified there, which
-// saves a copy. Of one that can not be read, Dst may be anything afterwards.
+// saves a copy. After an error any Dst may have anything.
 func (s *Store) PagesOwn(ctx context.Context, refs []PageRef) error {
-	return s.readPages(ctx, refs, planOptions{keep: len(refs) <= cachedRead && s.pages.limit > 0, own: true})
+	return s.readPages(ctx, refs, planOptions{keep: s.keeps(refs), own: true})
 }
+
+// keeps says whether a read goes through the page cache.
+func (s *Store) keeps(refs []PageRef) bool { return len(refs) <= cachedRead && s.pages.limit > 0 }
 
 type planOptions struct {
 	keep  bool // what is decoded in the page cache
@@ -124,7 +127,7 @@ const (
 func (s *Store) newPlan(refs []PageRef, o planOptions) *plan {
 	p, _ := s.plans.Get().(*plan)
 	if p == nil {
-		p = &plan{heads: heads{seed: s.seed}, taken: map[seglog.Loc]struct{}{}, ahead: newAhead()}
+		p = &plan{heads: heads{seed: s.seed}, taken: map[seglog.Loc]struct{}{}, ahead: aheadOf(s.workers)}
 	}
 	p.s, p.planOptions, p.refs = s, o, refs
 	p.heads.reset(len(refs))
@@ -346,7 +349,7 @@ func (w *worker) read(loc seglog.Loc) (most bool, err error) {
 		}
 	}
 	if !sparse && len(w.refs) > cachedRead { // who wants few pages wants nothing behind them
-		w.s.goOn(w.ahead, loc, 0)
+		w.s.goOn(w.ahead, loc)
 	}
 	var g group
 	if w.whole {
@@ -366,24 +369,15 @@ func (w *worker) read(loc seglog.Loc) (most bool, err error) {
 		_, err = w.s.keepParts(g, need, serve)
 		return most, err
 	}
-	w.s.stats.groups.Add(1)
-	for p := range g.parts(need) {
-		stored, err := g.stored(p)
-		if err != nil {
-			return most, damage{err}
+	to := serve
+	return most, w.s.decodeParts(g, need, func(p part) []byte {
+		if pages := w.roomFor(p, need, &heads); pages != nil {
+			to = spread
+			return pages
 		}
-		to := spread
-		pages := w.roomFor(p, need, &heads)
-		if pages == nil {
-			pages, to = w.raw[:p.raw():p.raw()], serve
-		}
-		verified, err := g.decodeFor(&w.s.coder, p, pages, stored, need)
-		if err != nil {
-			return most, damage{err}
-		}
-		p.serve(pages, verified, to)
-	}
-	return most, nil
+		to = serve
+		return w.raw[:p.raw():p.raw()]
+	}, func(p part, pages []byte, verified uint32) { p.serve(pages, verified, to) })
 }
 
 // roomFor is where the pages of a part are wanted, if all are, and side by side, and may

@@ -193,7 +193,8 @@ func testRestoreDamage(t *testing.T, read func(*Store, context.Context, []PageRe
 	k.idle()
 }
 
-// Data that decodes and is not what its ID names never reaches the image.
+// Data that decodes and is not what its ID names never reaches the image, unless that is
+// the read's own, which it is decoded to and refused in.
 func TestRestoreWrongBytes(t *testing.T) {
 	for _, cache := range []int64{-1, 0} {
 		k := newKit(t, func(o *StoreOptions) { o.PageCacheBytes = cache })
@@ -215,8 +216,17 @@ func TestRestoreWrongBytes(t *testing.T) {
 				t.Fatalf("page %d", i)
 			}
 		}
-		if !bytes.Equal(refs[5].Dst, bytes.Repeat([]byte{0xee}, PageSize)) {
+		untouched := bytes.Repeat([]byte{0xee}, PageSize)
+		if !bytes.Equal(refs[5].Dst, untouched) {
 			t.Fatal("wrong bytes were written")
+		}
+		if cache < 0 { // nothing is decoded for the cache
+			if err := k.s.PagesOwn(context.Background(), refs); !errors.As(err, &ce) || ce.ID != ids[5] {
+				t.Fatalf("to own memory: %v", err)
+			}
+			if bytes.Equal(refs[5].Dst, untouched) {
+				t.Error("own memory is not decoded to")
+			}
 		}
 		if _, err := k.page(ids[5]); !errors.Is(err, ErrCorrupt) {
 			t.Fatalf("served from the cache: %v", err)

@@ -69,7 +69,7 @@ func TestReadAtInWindows(t *testing.T) {
 }
 
 // What ends a read of several windows is told with the page that it is about, and with
-// how much was read: damage in the second window, and a snapshot that
+// how much was read: damage in the second window and in the third, and a snapshot that
 // is closed meanwhile.
 func TestReadAtInWindowsEndsEarly(t *testing.T) {
 	t.Parallel()
@@ -110,7 +110,8 @@ func TestReadAtInWindowsEndsEarly(t *testing.T) {
 	}
 
 	_, paths := framesOf(t, e, seglog.KindGroup)
-	for _, page := range []int{9000, 17000} {
+	damage := func(page int) {
+		t.Helper()
 		at, ok, err := e.Entry(chunk.Sum(img[page*engine.PageSize:][:engine.PageSize]))
 		if err != nil || !ok {
 			t.Fatal(ok, err)
@@ -124,13 +125,16 @@ func TestReadAtInWindowsEndsEarly(t *testing.T) {
 	}
 	snap, sec := open()
 	defer snap.Close()
-	n, err := sec.ReadAtIn(window, got, 0)
 	var ce *engine.CorruptionError
-	if !errors.As(err, &ce) || ce.Page != 9000 || n != first || !bytes.Equal(got[:n], img[:n]) {
-		t.Errorf("over damage: %d, %v", n, err)
+	for _, c := range []struct{ page, n int }{{17000, first + window*engine.PageSize}, {9000, first}} {
+		damage(c.page)
+		n, err := sec.ReadAtIn(window, got, 0)
+		if !errors.As(err, &ce) || ce.Page != uint64(c.page) || n != c.n || !bytes.Equal(got[:n], img[:n]) {
+			t.Errorf("over damage of %d: %d, %v", c.page, n, err)
+		}
 	}
 	const from = 10000
-	n, err = sec.ReadAtIn(window, got[from*engine.PageSize:], from*engine.PageSize)
+	n, err := sec.ReadAtIn(window, got[from*engine.PageSize:], from*engine.PageSize)
 	if !errors.As(err, &ce) || ce.Page != 17000 || n != first {
 		t.Errorf("from %d on: %d, %v", from, n, err)
 	}

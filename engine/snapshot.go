@@ -113,11 +113,11 @@ func (r *SectionReader) Size() int64 { return int64(r.root.Size) }
 
 // readWindow is how many pages are planned at a time where they are read to where
 // they are wanted: 128 MiB, for two of plan. What takes of 1 % have scattered is decoded
-// again for each window that a group of it reaches into: 4 % more with 32 MiB. What is
-// not as large is read in four, though not in less than leastWindow, so that the tree is
-// walked beside. Nothing is read while the tree of the first is walked, so that is
-// firstWindow, and each is twice the one before: a cold restore of 1 GiB took a twentieth
-// less.
+// again for each window that a group of it reaches into: 4 % more with 32 MiB. For
+// what is not as large it is a quarter, though not less than leastWindow, so that the tree
+// is walked beside. Nothing is read while the tree of the first is walked, so that is
+// firstWindow, and each is twice the one before, up to that: a cold restore of 1 GiB took
+// a twentieth less.
 const (
 	readWindow  = 32 << 10
 	leastWindow = 8 << 10
