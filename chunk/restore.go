@@ -325,10 +325,12 @@ func (w *worker) fill(loc seglog.Loc) error {
 // looks first whether it need read all of it.
 func (w *worker) read(loc seglog.Loc) (most bool, err error) {
 	var heads [GroupPages]int32
-	spread := func(slot int, _ []byte) { w.spread(heads[slot]) }
 	serve := func(slot int, page []byte) {
-		copy(w.refs[heads[slot]].Dst, page)
-		spread(slot, page)
+		j := heads[slot]
+		if dst := w.refs[j].Dst; &dst[0] != &page[0] { // it may have been decoded there
+			copy(dst, page)
+		}
+		w.spread(j)
 	}
 	sparse := !w.whole && w.full < fullRow
 	if sparse {
@@ -369,31 +371,26 @@ func (w *worker) read(loc seglog.Loc) (most bool, err error) {
 		_, err = w.s.keepParts(g, need, serve)
 		return most, err
 	}
-	to := serve
-	return most, w.s.decodeParts(g, need, func(p part) []byte {
-		if pages := w.roomFor(p, need, &heads); pages != nil {
-			to = spread
-			return pages
-		}
-		to = serve
-		return w.raw[:p.raw():p.raw()]
-	}, func(p part, pages []byte, verified uint32) { p.serve(pages, verified, to) })
+	return most, w.s.decodeParts(g, need,
+		func(p part) []byte { return w.roomFor(p, need, &heads) },
+		func(p part, pages []byte, verified uint32) { p.serve(pages, verified, serve) })
 }
 
-// roomFor is where the pages of a part are wanted, if all are, and side by side, and may
-// be decoded there. It is nil elsewhere.
+// roomFor is where to decode a part: where its pages are wanted, if all are, and side by
+// side, and they may be decoded there.
 func (w *worker) roomFor(p part, need uint32, heads *[GroupPages]int32) []byte {
+	raw := w.raw[:p.raw():p.raw()]
 	if !w.own || need&p.bits() != p.bits() {
-		return nil
+		return raw
 	}
 	pages := w.refs[heads[p.first]].Dst
 	if cap(pages) < p.raw() {
-		return nil
+		return raw
 	}
 	pages = pages[:p.raw():p.raw()]
 	for slot := p.first; slot < p.end; slot++ {
 		if &w.refs[heads[slot]].Dst[0] != &p.of(pages, slot)[0] {
-			return nil
+			return raw
 		}
 	}
 	return pages

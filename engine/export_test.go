@@ -103,7 +103,6 @@ func (e *Engine) Applied() bool {
 	return e.applier.Applied() >= last && e.counter.Waiting() == 0
 }
 
-// ReadAtIn is ReadAt in windows of so many pages.
 // Groups counts groups by codec, in what cleaning moved or in what it did not.
 func (e *Engine) Groups(ctx context.Context, moved bool) (map[chunk.Codec]int, error) {
 	n := map[chunk.Codec]int{}
@@ -128,6 +127,7 @@ func (e *Engine) Groups(ctx context.Context, moved bool) (map[chunk.Codec]int, e
 	return n, nil
 }
 
+// ReadAtIn is ReadAt in windows of so many pages.
 func (r *SectionReader) ReadAtIn(window int, p []byte, off int64) (int, error) {
 	return r.readAt(p, off, window)
 }
