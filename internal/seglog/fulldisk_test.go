@@ -346,9 +346,10 @@ func TestReserveOfOneFile(t *testing.T) {
 // reserve or not: what came behind it would hide the batches before it from Open.
 func TestReserveOfAReadOnlyLog(t *testing.T) {
 	disk, fs, l, _, last := sealedLog(t, func(o *Options) { o.Ballast = 64 << 10 })
+	// By its name: a segment that is created beside syncs too.
 	fs.Inject(
-		&testkit.Fault{Kind: testkit.OpSync, Under: testDir + "/log", Times: 1, Err: syscall.ENOSPC},
-		&testkit.Fault{Kind: testkit.OpTruncate, Under: testDir + "/log", Times: 1, Err: syscall.ENOSPC},
+		&testkit.Fault{Kind: testkit.OpSync, Under: l.cur.path, Times: 1, Err: syscall.ENOSPC},
+		&testkit.Fault{Kind: testkit.OpTruncate, Under: l.cur.path, Times: 1, Err: syscall.ENOSPC},
 	)
 	for range 3 {
 		r := request("k", 200, 500)
