@@ -4,6 +4,7 @@ import (
 	"context"
 	"encoding/binary"
 	"math/rand/v2"
+	"slices"
 	"time"
 
 	"github.com/snapstore/snapstore/chunk"
@@ -125,6 +126,13 @@ func (e *Engine) Groups(ctx context.Context, moved bool) (map[chunk.Codec]int, e
 		}
 	}
 	return n, nil
+}
+
+// MovedLittle says whether cleaning has left a segment of no more than so many bytes.
+func (e *Engine) MovedLittle(bytes int64) bool {
+	return slices.ContainsFunc(e.log.Segments(), func(s seglog.SegmentInfo) bool {
+		return s.Stream == seglog.StreamMoved && s.Size <= bytes
+	})
 }
 
 // ReadAtIn is ReadAt in windows of so many pages.
